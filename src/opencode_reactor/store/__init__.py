@@ -1,0 +1,1 @@
+"""One store over drivers: the only room with SQL."""

@@ -1,0 +1,1 @@
+"""What tests stand on, ours and our users': the scripted model, real servers, a fault proxy."""
