@@ -1,0 +1,1 @@
+"""opencode-reactor: an always-on control plane for OpenCode servers."""

@@ -219,13 +219,7 @@ class OtherPart:
 
 
 Part: TypeAlias = (
-    TextPart
-    | ReasoningPart
-    | ToolPart
-    | StepStartPart
-    | StepFinishPart
-    | CompactionPart
-    | OtherPart
+    TextPart | ReasoningPart | ToolPart | StepStartPart | StepFinishPart | CompactionPart | OtherPart
 )
 
 

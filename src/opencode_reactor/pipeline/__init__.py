@@ -1,2 +1,3 @@
 """Rules: what a pipeline is, when an answer counts, what a failure calls for. Pure; no I/O but reading files
-a pipeline names, no clock, no asyncio."""
+a pipeline names, no clock, no asyncio.
+"""

@@ -90,9 +90,7 @@ class StagePlan:
     output: Mapping[str, Json] | None = None
     summary: str = ""
     checks: tuple[str, ...] = ()
-    playbook: Mapping[Failure, tuple[Answer, ...]] = field(
-        default_factory=dict[Failure, tuple[Answer, ...]]
-    )
+    playbook: Mapping[Failure, tuple[Answer, ...]] = field(default_factory=dict[Failure, tuple[Answer, ...]])
 
 
 @dataclass(frozen=True, slots=True)
