@@ -10,7 +10,8 @@ from random import Random
 class Backoff:
     """Delays in seconds: `first * factor ** (tries - 1)`, at most `cap`, then spread by `jitter`.
 
-    The jitter only shortens (a delay lies in `[1 - jitter, 1]` of its nominal value), so `cap` is a true bound.
+    The jitter only shortens (a delay lies in `[1 - jitter, 1]` of its nominal value), so `cap` is
+    a true bound.
     """
 
     first: float = 0.5

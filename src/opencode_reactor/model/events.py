@@ -102,7 +102,7 @@ class SessionStatus(SessionEvent):
 
 
 class SessionIdle(SessionEvent):
-    """A session fell idle. After an error or abort this precedes the message's completion, and comes twice."""
+    """A session fell idle. After an error or abort it precedes the message's completion, and comes again."""
 
     __slots__ = ()
     type = "session.idle"

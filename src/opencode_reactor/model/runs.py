@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .sessions import Json, ModelRef, Tokens
+from .sessions import NO_TOKENS, Json, ModelRef, Tokens
 
 
 class RunState(StrEnum):
@@ -112,7 +112,7 @@ class TurnKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of ours and its ids, chosen and stored before it is sent; sent again only with the same ids.
+    """One message of ours and its ids, chosen and stored before it is sent; re-sent only with the same ids.
 
     `number` counts from 1 within the attempt. `sent` and `seen` are None until then. `sends` counts how
     often it went out (more than once only where it was proved absent).
@@ -161,12 +161,16 @@ class Attempt:
     waiting_on: WaitingOn | None = None
     waiting_since: int | None = None
     aborted: int | None = None
+    quiet_since: int | None = None
+    """Since when the session is idle without a finished answer; None where it is not."""
+    retrying_since: int | None = None
+    """Since when the server retries its provider; None where it does not."""
     failure: Failure | None = None
     detail: str = ""
     repairs: tuple[Failure, ...] = ()
     text: str = ""
     output: Json = None
-    tokens: Tokens = Tokens()
+    tokens: Tokens = NO_TOKENS
     cost: float = 0.0
     evidence: tuple[Evidence, ...] = ()
 
@@ -178,7 +182,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One stage of one run. `output` is the parsed contract, `text` the answer, `summary` what later stages see."""
+    """One stage of one run: `output` the parsed contract, `text` the answer, `summary` what later stages see."""
 
     name: str
     state: StageState = StageState.PENDING
@@ -242,7 +246,7 @@ class Run:
     @property
     def tokens(self) -> Tokens:
         """Tokens of all attempts."""
-        return sum((a.tokens for s in self.stages for a in s.attempts), Tokens())
+        return sum((a.tokens for s in self.stages for a in s.attempts), NO_TOKENS)
 
     @property
     def cost(self) -> float:

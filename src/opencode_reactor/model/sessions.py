@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,9 @@ class Tokens:
             self.cache_read + other.cache_read,
             self.cache_write + other.cache_write,
         )
+
+
+NO_TOKENS = Tokens()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,7 @@ class AssistantMessage:
     error: MessageError | None = None
     agent: str = ""
     model: ModelRef | None = None
-    tokens: Tokens = Tokens()
+    tokens: Tokens = NO_TOKENS
     cost: float = 0.0
     parts: tuple[Part, ...] = ()
 
