@@ -1,0 +1,65 @@
+"""Where the settings come from: the file in force, the environment, and what holds without either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import platformdirs
+
+from ..errors import ConfigError
+from .document import read_file
+from .keys import KEYS
+from .values import DEFAULT_URL, ServerSettings, Settings, server_from_environment
+
+APP = "opencode-reactor"
+FILE = "reactor.toml"
+
+
+def find_file(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The configuration file in force, None where there is none.
+
+    Raises ConfigError if a file that was named (by `--config` or $REACTOR_CONFIG) does not exist.
+    """
+    named, how = (config, "--config") if config else (environ.get("REACTOR_CONFIG"), "$REACTOR_CONFIG")
+    if named:
+        path = cwd / Path(named).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"{how} names a file that does not exist: {path}", remedy="correct the path")
+        return path
+    home = environ.get("XDG_CONFIG_HOME")
+    user = Path(home) / APP if home else platformdirs.user_config_path(APP, appauthor=False)
+    candidates = (cwd / FILE, cwd / ".opencode" / FILE, user / FILE)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load_settings(config: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Settings:
+    """The settings from the file in force, else what holds without one. Raises ConfigError."""
+    path = find_file(config, environ, cwd)
+    if path is None:
+        return Settings(
+            servers=(server_from_environment(DEFAULT_URL, environ),),
+            store=_default_store(environ),
+            handlers=_default_handlers(cwd),
+        )
+    value = read_file(path, environ)
+    told = value.table(KEYS)
+    servers = cast("tuple[ServerSettings, ...]", told.pop("servers", ()))
+    told.setdefault("store", _default_store(environ))
+    told.setdefault("handlers", _default_handlers(cwd))
+    return Settings(
+        servers=servers or (server_from_environment(DEFAULT_URL, environ),),
+        source=path,
+        **told,
+    )
+
+
+def _default_store(environ: Mapping[str, str]) -> str:
+    home = environ.get("XDG_STATE_HOME")
+    state = Path(home) / APP if home else platformdirs.user_state_path(APP, appauthor=False)
+    return f"sqlite://{(state / 'reactor.db').as_posix()}"
+
+
+def _default_handlers(cwd: Path) -> tuple[Path, ...]:
+    return tuple(p for p in (cwd / "handlers", cwd / ".opencode" / "handlers") if p.is_dir())
