@@ -1,1 +1,49 @@
-"""What tests stand on, ours and our users': the scripted model, real servers, a fault proxy."""
+"""What authors test their handlers and pipelines with: a scripted model, offline and for free."""
+
+from .config import MODELS, PROVIDER, opencode_config
+from .model import ScriptedModel
+from .replies import (
+    Answer,
+    Call,
+    Calls,
+    Cuts,
+    Empty,
+    Fails,
+    Overflow,
+    Reasons,
+    Reply,
+    Says,
+    SaysJson,
+    Stalls,
+    bash,
+    question,
+    task,
+)
+from .requests import CONTINUATION, ModelRequest, Side
+from .script import Rule
+
+__all__ = [
+    "CONTINUATION",
+    "MODELS",
+    "PROVIDER",
+    "Answer",
+    "Call",
+    "Calls",
+    "Cuts",
+    "Empty",
+    "Fails",
+    "ModelRequest",
+    "Overflow",
+    "Reasons",
+    "Reply",
+    "Rule",
+    "Says",
+    "SaysJson",
+    "ScriptedModel",
+    "Side",
+    "Stalls",
+    "bash",
+    "opencode_config",
+    "question",
+    "task",
+]
