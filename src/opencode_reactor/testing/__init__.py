@@ -1,6 +1,7 @@
 """What authors test their handlers and pipelines with: a scripted model, offline and for free."""
 
 from .config import MODELS, PROVIDER, opencode_config
+from .live import LiveServer, make_project
 from .model import ScriptedModel
 from .replies import (
     Answer,
@@ -32,6 +33,7 @@ __all__ = [
     "Cuts",
     "Empty",
     "Fails",
+    "LiveServer",
     "ModelRequest",
     "Overflow",
     "Reasons",
@@ -43,6 +45,7 @@ __all__ = [
     "Side",
     "Stalls",
     "bash",
+    "make_project",
     "opencode_config",
     "question",
     "task",
