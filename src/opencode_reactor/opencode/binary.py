@@ -1,6 +1,7 @@
 """The `opencode` executable: find one that is supported, or fetch a pinned one with npm.
 
-`python -m opencode_reactor.opencode.binary VERSION FOLDER` fetches, for the Makefile.
+For the Makefile: `python -m opencode_reactor.opencode.binary VERSION FOLDER` fetches, without arguments it
+says which one would be used.
 """
 
 from __future__ import annotations
@@ -233,12 +234,16 @@ def _has_avx2() -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Fetch VERSION into FOLDER; say where it is."""
-    if len(arguments) != 2:
-        sys.stderr.write("usage: python -m opencode_reactor.opencode.binary VERSION FOLDER\n")
-        return 2
+    """Fetch VERSION into FOLDER, or find one; say where it is."""
     try:
-        binary = install_binary(arguments[0], Path(arguments[1]))
+        match arguments:
+            case []:
+                binary = find_binary()
+            case [version, folder]:
+                binary = install_binary(version, Path(folder))
+            case _:
+                sys.stderr.write("usage: python -m opencode_reactor.opencode.binary [VERSION FOLDER]\n")
+                return 2
     except ReactorError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

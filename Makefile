@@ -1,0 +1,63 @@
+# `make demo` and `make test` set up what they need and may be run in any order, again and again.
+# Every path here is relative: the checkout may lie below a folder with spaces.
+
+PYTHON ?= python3
+
+NEWEST := 1.18.33
+OLDEST := 1.1.65
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+FETCHED_NEWEST := .opencode-bin/$(NEWEST)/opencode
+FETCHED_OLDEST := .opencode-bin/$(OLDEST)/opencode
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test live check format clean
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## Run the sample pipeline on a real OpenCode server, offline
+	@$(BIN)/python -m opencode_reactor.opencode.binary >/dev/null 2>&1 || $(MAKE) --no-print-directory $(FETCHED_NEWEST)
+	@$(BIN)/reactor demo
+
+test: $(STAMP) $(FETCHED_NEWEST) $(FETCHED_OLDEST) ## Run every test, those against the real servers included
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage report --skip-covered --skip-empty
+
+live: $(STAMP) $(FETCHED_NEWEST) $(FETCHED_OLDEST) ## Run the tests against the real servers alone
+	@$(BIN)/pytest -q tests/live
+
+check: $(STAMP) ## Lint, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Put the code into the house's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove what was set up and fetched
+	rm -rf .venv .opencode-bin .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or later, or name it: make PYTHON=…" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$("$(PYTHON)" --version) is too old: Python 3.11 or later is needed. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@# A half-made environment (an interrupted run, another Python, a moved checkout) is made anew.
+	@"$(BIN)/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  echo "Making .venv"; rm -rf .venv; "$(PYTHON)" -m venv .venv || { \
+	    echo "Python's venv module does not work here (Debian and Ubuntu: install python3-venv)." >&2; exit 1; }; }
+	@echo "Installing the package and its tools into .venv"
+	@# Dependency groups need pip 25.1.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $(STAMP)
+
+.opencode-bin/%/opencode: | $(STAMP)
+	@echo "Fetching opencode $* with npm"
+	@$(BIN)/python -m opencode_reactor.opencode.binary $* .opencode-bin
