@@ -182,7 +182,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One stage of one run: `output` the parsed contract, `text` the answer, `summary` what later stages see."""
+    """One stage of one run: `output` is the parsed contract, `summary` what later stages are told."""
 
     name: str
     state: StageState = StageState.PENDING
@@ -252,6 +252,14 @@ class Run:
     def cost(self) -> float:
         """Cost of all attempts, in the currency of the server's price list (US dollars)."""
         return sum(a.cost for s in self.stages for a in s.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """What a reactor must know of every live run of its server: the id, and when it wants to wake."""
+
+    id: str
+    wake_at: int | None
 
 
 class JournalKind(StrEnum):

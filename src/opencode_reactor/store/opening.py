@@ -1,0 +1,47 @@
+"""From a URL to an open store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..clock import Clock
+from ..errors import StoreError
+from .driver import Driver, Statement
+from .sqlite import open_sqlite
+from .sqlite_open import MEMORY
+from .store import Store
+
+_FORMS = "Write sqlite:///absolute/path, a plain path, or sqlite://:memory:."
+
+
+async def open_store(url: str, *, clock: Clock, patience: int = 5_000) -> Store:
+    """Open the store at `sqlite:///absolute/path`, a plain path or `sqlite://:memory:`; make it if need be.
+
+    `patience` is how long to wait for another program's lock, ms. A store in a read-only place can be read.
+    Raises StoreError (with place and remedy), SchemaTooNew.
+    """
+    driver = await open_sqlite(_path(url), clock=clock, patience=patience)
+    return Store(driver, await _store_id(driver), clock)
+
+
+async def _store_id(driver: Driver) -> str:
+    try:
+        rows = await driver.read((Statement("store_id"),))
+    except BaseException:
+        await driver.aclose()
+        raise
+    return rows[0][0]["value"]
+
+
+def _path(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "sqlite", url
+    if scheme != "sqlite":
+        # No more of it than that: what follows may hold a password.
+        raise StoreError(f"no store can be had by {scheme}://", remedy=_FORMS)
+    if rest.lstrip("/") == MEMORY:
+        return MEMORY
+    if not rest.strip("/") or "\0" in rest:
+        raise StoreError("the store's URL names no file", place=url, remedy=_FORMS)
+    return str(Path(rest).expanduser().absolute())
