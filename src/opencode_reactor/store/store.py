@@ -246,9 +246,15 @@ class Store:
         unit = tuple(Statement("add_delivery", delivery_params(delivery)) for delivery in deliveries)
         return [read_delivery(row) for rows in await self._driver.write(unit) for row in rows]
 
-    async def pending_deliveries(self, server: str) -> list[Delivery]:
-        """What durable handlers still have before them, in the order it came."""
-        rows = await self._read("pending_deliveries", server=server)
+    async def delivery(self, number: int) -> Delivery | None:
+        """One delivery, whatever its state; None where there is none of that number (any more)."""
+        rows = await self._read("delivery", id=number)
+        with self._legible():
+            return read_delivery(rows[0]) if rows else None
+
+    async def pending_deliveries(self, server: str, *, after: int = 0, limit: int = 2**62) -> list[Delivery]:
+        """What durable handlers still have before them, in the order it came: a page above the id `after`."""
+        rows = await self._read("pending_deliveries", server=server, after=after, limit=limit)
         with self._legible():
             return [read_delivery(row) for row in rows]
 

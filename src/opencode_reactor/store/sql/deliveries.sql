@@ -11,8 +11,12 @@ INSERT INTO delivery (
 ON CONFLICT (handler, server, event) DO NOTHING
 RETURNING *;
 
+-- name: delivery
+SELECT * FROM delivery WHERE id = :id;
+
 -- name: pending_deliveries
-SELECT * FROM delivery WHERE server = :server AND state = 'pending' ORDER BY id;
+SELECT * FROM delivery WHERE server = :server AND state = 'pending' AND id > :after
+ORDER BY id LIMIT :limit;
 
 -- name: dead_deliveries
 SELECT * FROM delivery WHERE state = 'dead' ORDER BY id;
