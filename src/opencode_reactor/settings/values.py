@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,6 +77,10 @@ class Settings:
     log: LogSettings = LogSettings()
     concurrency: int = 8
     source: Path | None = None
+
+    def with_store(self, url: str) -> Settings:
+        """The same settings on another store."""
+        return replace(self, store=url)
 
     def server(self, name_or_url: str | None, environ: Mapping[str, str]) -> ServerSettings:
         """The server of that name or URL; the first configured one for None. Raises ConfigError.
