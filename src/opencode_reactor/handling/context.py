@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any as Client
 from typing import Protocol, TypeAlias, cast
 
 import structlog
@@ -14,6 +13,7 @@ from ..model.asks import Ask, Reply
 from ..model.deliveries import Delivery
 from ..model.events import Event, PermissionAsked, QuestionAsked
 from ..model.sessions import Json, Question
+from ..opencode import Client
 from .outcome import Reject
 
 Labels: TypeAlias = str | Sequence[str]

@@ -36,7 +36,7 @@ from ..handling.outcome import (
 )
 from ..model.deliveries import Delivery, DeliveryState
 from ..model.events import Event
-from ..opencode.wire import event_from_payload
+from ..opencode import event_from_payload
 from .inbox import STORE_BACKOFF, DeliveryStore, Inbox
 from .lanes import LaneKey, Lanes
 

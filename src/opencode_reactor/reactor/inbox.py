@@ -16,7 +16,7 @@ from ..errors import StoreError
 from ..handling import Handler
 from ..model.deliveries import Delivery
 from ..model.events import Event, event_name
-from ..opencode.payload import payload_of
+from ..opencode import payload_of
 
 _log = structlog.get_logger(__name__)
 
