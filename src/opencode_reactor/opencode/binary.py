@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,28 @@ class Binary:
 
     path: Path
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What decides which build runs. Names as in the npm packages: linux, darwin; x64, arm64."""
+
+    system: str
+    processor: str
+    musl: bool
+    avx2: bool
+
+    @classmethod
+    def here(cls) -> Machine:
+        """The machine this runs on."""
+        names = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
+        processor = platform.machine().lower()
+        return cls(
+            system=platform.system().lower(),
+            processor=names.get(processor, processor),
+            musl=platform.libc_ver()[0] != "glibc" and any(Path("/lib").glob("ld-musl-*")),
+            avx2=_has_avx2(),
+        )
 
 
 def find_binary(version: str | None = None, *, start: Path | None = None) -> Binary:
@@ -61,32 +83,22 @@ def find_binary(version: str | None = None, *, start: Path | None = None) -> Bin
     return Binary(Path(on_path), said)
 
 
-def install_binary(version: str, folder: Path) -> Binary:
+def install_binary(version: str, folder: Path, *, machine: Machine | None = None) -> Binary:
     """Fetch opencode-ai@VERSION into `folder`/VERSION/ with npm, unless it is there; returns it.
 
     Two of these at once do not harm each other: each works in a folder of its own and renames. Raises
-    ConfigError where npm is missing or fails.
+    ConfigError where npm is missing or fails, nothing fetched runs here, or the folder cannot be written.
     """
     folder = folder.resolve()  # npm runs in another working directory
-    place = folder / version
-    executable = place / "opencode"
-    if executable.is_file():
-        return Binary(executable, version)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that the last step is a rename on one file system.
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as name:
-        work = Path(name)
-        _npm_install(version, work)
-        chosen = _choose(work / "node_modules", version)
-        ready = work / "ready"
-        ready.mkdir()
-        chosen.rename(ready / "opencode")
+    executable = folder / version / "opencode"
+    if not executable.is_file():
         try:
-            ready.rename(place)
-        except OSError:
-            # Another install was first: its folder is as good as ours.
-            if not executable.is_file():
-                raise
+            _install(version, executable.parent, machine or Machine.here())
+        except OSError as error:
+            msg = f"cannot put opencode {version} into {folder}: {error.strerror}"
+            raise ConfigError(
+                msg, remedy="Is there something in the way? Else choose another folder."
+            ) from error
     return Binary(executable, version)
 
 
@@ -123,19 +135,19 @@ def is_supported(version: str) -> bool:
     return True
 
 
-def packages(version: str, machine: Mapping[str, bool | str]) -> list[str]:
+def packages(machine: Machine) -> list[str]:
     """The npm packages that hold an executable for a machine, the best first. Pure.
 
-    `machine` has `system` (linux, darwin), `processor` (x64, arm64), `musl` and `avx2`. The plain build
-    needs AVX2, the baseline build does not; the other ones follow in case the look at the machine erred.
+    The plain build needs AVX2, the baseline build does not; the other ones follow in case the look at the
+    machine erred. The names are the same from 1.1.65 to 1.18.33.
     """
-    del version  # the names are the same in all supported versions
-    stem = f"opencode-{machine['system']}-{machine['processor']}"
-    builds = ["", "-baseline"] if machine["avx2"] else ["-baseline", ""]
-    builds = builds if machine["processor"] == "x64" else [""]
-    libraries = ["-musl", ""] if machine["musl"] else ["", "-musl"]
-    libraries = libraries if machine["system"] == "linux" else [""]
-    return [f"{stem}{build}{library}" for library in libraries for build in builds]
+    builds = ["", "-baseline"] if machine.avx2 else ["-baseline", ""]
+    libraries = ["-musl", ""] if machine.musl else ["", "-musl"]
+    return [
+        f"opencode-{machine.system}-{machine.processor}{build}{library}"
+        for library in (libraries if machine.system == "linux" else [""])
+        for build in (builds if machine.processor == "x64" else [""])
+    ]
 
 
 def _named(path: Path, version: str | None) -> Binary:
@@ -161,6 +173,24 @@ def _remedy(version: str | None) -> str:
         f"In the repository, `make test` fetches it. Else: npm install -g opencode-ai@{version or NEWEST}, "
         f"or let {VARIABLE} name an executable."
     )
+
+
+def _install(version: str, place: Path, machine: Machine) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that the last step is a rename on one file system.
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=place.parent) as name:
+        work = Path(name)
+        _npm_install(version, work)
+        chosen = _choose(work / "node_modules", version, machine)
+        ready = work / "ready"
+        ready.mkdir()
+        chosen.rename(ready / "opencode")
+        try:
+            ready.rename(place)
+        except OSError:
+            # Another install was first: its folder is as good as ours.
+            if not (place / "opencode").is_file():
+                raise
 
 
 def _npm_install(version: str, work: Path) -> None:
@@ -196,10 +226,10 @@ def _last_words(stderr: str) -> str:
     return "; ".join(lines[:3]) or "no reason given"
 
 
-def _choose(modules: Path, version: str) -> Path:
+def _choose(modules: Path, version: str, machine: Machine) -> Path:
     """The first executable that runs here. npm 11 runs no postinstall, so nobody has chosen for us."""
     complaints: list[str] = []
-    for name in packages(version, _machine()):
+    for name in packages(machine):
         path = modules / name / "bin" / "opencode"
         if not path.is_file():
             continue
@@ -213,17 +243,6 @@ def _choose(modules: Path, version: str) -> Path:
         complaints.append(f"{name} is version {said}")
     msg = f"opencode-ai@{version} has no executable that runs on this machine"
     raise ConfigError(msg, remedy="\n  ".join(complaints))
-
-
-def _machine() -> dict[str, bool | str]:
-    processor = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
-    machine = platform.machine().lower()
-    return {
-        "system": platform.system().lower(),
-        "processor": processor.get(machine, machine),
-        "musl": platform.libc_ver()[0] != "glibc" and any(Path("/lib").glob("ld-musl-*")),
-        "avx2": _has_avx2(),
-    }
 
 
 def _has_avx2() -> bool:
