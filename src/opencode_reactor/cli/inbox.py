@@ -16,6 +16,7 @@ from .opened import in_store, person, served
 from .options import Options
 from .output import Column
 from .text import ago, one_line
+from .words import how_to_answer, subject
 
 AskArgument = Annotated[str, typer.Argument(help="An ask's id, its beginning, or OpenCode's own id of it.")]
 
@@ -81,30 +82,6 @@ def answer(
         await _tell(ctx.obj, store, found, None, answers, "")
 
     in_store(ctx.obj, answered)
-
-
-def how_to_answer(ask: Ask, name: str | None = None) -> str:
-    """The command line that answers an ask."""
-    called = name or ask.id
-    match ask.kind:
-        case AskKind.PERMISSION:
-            return f"reactor reply {called} once|always|reject [-m TEXT]"
-        case AskKind.APPROVAL:
-            return f"reactor reply {called} once|reject [-m TEXT]"
-        case AskKind.QUESTION:
-            return f"reactor answer {called} LABEL…"
-
-
-def subject(ask: Ask) -> str:
-    """What is asked, on one line: hostile text made harmless."""
-    if ask.kind is not AskKind.QUESTION:
-        return one_line(": ".join(dict.fromkeys(filter(None, (ask.title, ask.detail)))))
-    texts: list[str] = []
-    for question in ask.questions:
-        offered = " | ".join(option.label for option in question.options)
-        own = " | …" if question.custom and offered else ""
-        texts.append(f"{question.question} [{offered}{own}]" if offered else question.question)
-    return one_line("; ".join(texts))
 
 
 async def _tell(

@@ -1,0 +1,157 @@
+"""`reactor explain`: why a run stands where it stands, from its stored evidence, and what happens next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from ..model.asks import Ask, AskState
+from ..model.runs import Attempt, Command, Evidence, JournalEntry, Lease, Run
+from ..model.sessions import Json
+from ..store import Store
+from . import shapes
+from .opened import in_store
+from .options import Options
+from .output import Output
+from .text import ago, amount, clock_time, iso, moment, one_line, price
+from .words import Prospect, keeper, missing, phase, prospects
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Everything the store holds on one run, read in one go."""
+
+    run: Run
+    journal: Sequence[JournalEntry]
+    asks: Sequence[Ask]
+    commands: Sequence[Command]
+    lease: Lease | None
+    now: int
+
+
+def explain(
+    ctx: typer.Context, run: Annotated[str, typer.Argument(help="A run's id, or its beginning.")]
+) -> None:
+    """Why a run stands where it stands.
+
+    For every attempt what was decided, done and found, with times and the evidence of the completion gate;
+    then what is missing now, what happens next and when, and who drives the run.
+    """
+    options: Options = ctx.obj
+
+    async def read(store: Store) -> Known:
+        found = await store.run(run)
+        return Known(
+            found,
+            await store.journal(found.id),
+            await store.asks(run=found.id, states=(AskState.OPEN, AskState.ANSWERED)),
+            await store.commands(found.id),
+            await store.lease(found.server),
+            store.now(),
+        )
+
+    known = in_store(options, read)
+    if options.output.json:
+        options.output.emit("explanation", _shape(known))
+    else:
+        _tell(known, options.output)
+
+
+def _shape(known: Known) -> dict[str, Any]:
+    evidence = {
+        f"{attempt.stage}.{attempt.number}": [shapes.evidence(e) for e in attempt.evidence]
+        for stage in known.run.stages
+        for attempt in stage.attempts
+    }
+    return {
+        "run": shapes.whole_run(known.run),
+        "evidence": evidence,
+        "journal": [shapes.journal(entry) for entry in known.journal],
+        "asks": [shapes.ask(ask) for ask in known.asks],
+        "missing": list(missing(known.run)),
+        "next": [{"what": p.what, "at": iso(p.at), "command": p.command or None} for p in _next(known)],
+        "lease": shapes.lease(known.lease),
+    }
+
+
+def _next(known: Known) -> list[Prospect]:
+    return list(prospects(known.run, known.asks, known.commands, known.now))
+
+
+def _tell(known: Known, out: Output) -> None:
+    run = known.run
+    out.line(
+        f"{run.id}  {one_line(run.pipeline)}  {run.state}{f': {run.waiting_on}' if run.waiting_on else ''}"
+    )
+    out.line(f"  created {moment(run.created)} ({ago(run.created, known.now)}) for {run.server}")
+    if run.detail:
+        out.line(f"  {one_line(run.detail)}")
+    _entries(out, [e for e in known.journal if not e.stage])
+    for stage in run.stages:
+        out.line()
+        waits = f": {stage.waiting_on}" if stage.waiting_on else ""
+        out.line(f"stage {stage.name}  {stage.state}{waits}")
+        of_stage = [e for e in known.journal if e.stage == stage.name]
+        _entries(out, [e for e in of_stage if not e.attempt])
+        for attempt in stage.attempts:
+            _attempt(out, attempt, [e for e in of_stage if e.attempt == attempt.number], known.now)
+    _section(out, "missing now", missing(run))
+    _section(out, "next", (_sentence(p, known.now) for p in _next(known)))
+    if not run.state.final:
+        _section(out, "driven by", [_sentence(keeper(run, known.lease), known.now)])
+
+
+def _attempt(out: Output, attempt: Attempt, entries: list[JournalEntry], now: int) -> None:
+    used = " ".join(
+        filter(None, (amount(attempt.tokens) and f"{amount(attempt.tokens)} tokens", price(attempt.cost)))
+    )
+    facts = (attempt.session or "", str(attempt.model or ""), used)
+    out.line(f"  attempt {attempt.number}  {phase(attempt, now)}  {'  '.join(filter(None, facts))}".rstrip())
+    _entries(out, entries)
+    # The journal keeps the evidence of each verdict; what was found since then stands on the attempt alone.
+    if not any("evidence" in entry.data for entry in entries):
+        for evidence in attempt.evidence:
+            _evidence(out, evidence)
+
+
+def _entries(out: Output, entries: list[JournalEntry]) -> None:
+    for entry in entries:
+        out.line(f"    {clock_time(entry.at)}  {entry.kind:9}  {one_line(entry.what)}")
+        for evidence in _kept(entry.data):
+            _evidence(out, evidence)
+
+
+def _kept(data: Mapping[str, Json]) -> Iterator[Evidence]:
+    found = data.get("evidence")
+    for item in found if isinstance(found, Sequence) and not isinstance(found, str) else ():
+        if isinstance(item, Mapping):
+            at = item.get("at")
+            yield Evidence(
+                str(item.get("check", "")),
+                item.get("holds") is True,
+                str(item.get("fact", "")),
+                at if isinstance(at, int) else 0,
+            )
+
+
+def _evidence(out: Output, evidence: Evidence) -> None:
+    mark = "holds " if evidence.holds else "FAILED"
+    out.line(f"      {clock_time(evidence.at)}  {mark}  {evidence.check}: {one_line(evidence.fact)}")
+
+
+def _section(out: Output, title: str, lines: Iterator[str] | Sequence[str]) -> None:
+    told = list(lines)
+    if told:
+        out.line()
+        out.line(f"{title}:")
+        for line in told:
+            out.line(f"  {line}")
+
+
+def _sentence(prospect: Prospect, now: int) -> str:
+    when = f", {clock_time(prospect.at)} ({ago(prospect.at, now)})" if prospect.at is not None else ""
+    how = f"\n    {prospect.command}" if prospect.command else ""
+    return f"{prospect.what}{when}{how}"
