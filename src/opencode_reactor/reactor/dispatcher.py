@@ -69,10 +69,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class DispatcherStatistics:
-    """Counts since the start, `pending` and `running` of now; `strangers` are rows without their handler."""
+    """Counts since the start; of now are `pending`, `running`, busy `lanes`, and events `held` in memory.
+
+    `strangers` are rows whose handler is not loaded.
+    """
 
     pending: int
     running: int
+    lanes: int
+    held: int
     done: int
     retried: int
     dead: int
@@ -121,6 +126,7 @@ class Dispatcher:
         self._strangers: set[int] = set()
         self._held: dict[int, tuple[Delivery, Event]] = {}
         self._moved = anyio.Event()
+        self._recovered = anyio.Event()
         self._inbox = Inbox(
             store,
             self._take_in,
@@ -150,11 +156,13 @@ class Dispatcher:
             tasks.start_soon(self._durable.run)
             # Before the inbox writes: newer rows must come behind the older ones in their lanes.
             await self._insist(lambda: self._find(server))
+            self._recovered.set()
             tasks.start_soon(self._inbox.run)
             tasks.start_soon(self._sweep, server)
 
     async def settled(self) -> None:
-        """Wait until nothing is pending, running or waiting for another try."""
+        """Wait until nothing is pending, running or resting; and before, for `run` to have begun."""
+        await self._recovered.wait()
         while self._busy():
             self._moved = anyio.Event()
             await self._moved.wait()
@@ -173,6 +181,8 @@ class Dispatcher:
         return DispatcherStatistics(
             pending=durable.waiting + self._inbox.waiting + live.waiting,
             running=durable.running + live.running,
+            lanes=durable.busy + live.busy,
+            held=len(self._held),
             done=counts.done,
             retried=counts.retried,
             dead=counts.dead,
