@@ -1,0 +1,60 @@
+"""Running a stage's `check` commands in the project directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from subprocess import DEVNULL, PIPE, STDOUT
+
+import anyio
+from anyio.abc import Process
+
+from ..pipeline.facts import CheckRan, ChecksRan
+
+OUTPUT_LIMIT = 8_000
+"""Characters kept of a command's output: its end, where test runners put what matters."""
+
+
+async def run_checks(commands: tuple[str, ...], directory: str, seconds: float) -> ChecksRan:
+    """Run the commands one after the other through the shell, up to the first that fails.
+
+    The commands are the pipeline author's own words (never a model's). All share `seconds`; what is over then
+    is killed with everything it started.
+    """
+    ran: list[CheckRan] = []
+    deadline = anyio.current_time() + seconds
+    for command in commands:
+        ran.append(await _run(command, directory, deadline))
+        if ran[-1].code != 0:
+            break
+    return ChecksRan(tuple(ran))
+
+
+async def _run(command: str, directory: str, deadline: float) -> CheckRan:
+    try:
+        process = await anyio.open_process(
+            command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=directory, start_new_session=True
+        )
+    except OSError as error:
+        return CheckRan(command, 127, f"cannot be run in {directory}: {error.strerror}")
+    output = bytearray()
+    code: int | None = None
+    try:
+        with anyio.move_on_after(deadline - anyio.current_time()):
+            assert process.stdout is not None
+            async for chunk in process.stdout:
+                output += chunk
+                del output[: -4 * OUTPUT_LIMIT]  # a chatty command must not fill memory
+            code = await process.wait()
+    finally:
+        await _end(process)
+    return CheckRan(command, code, output.decode(errors="replace")[-OUTPUT_LIMIT:])
+
+
+async def _end(process: Process) -> None:
+    """Kill the command's whole group: what it left in the background would outlive its stage."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with anyio.CancelScope(shield=True):
+        await process.aclose()
