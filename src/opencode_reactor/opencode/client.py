@@ -58,7 +58,7 @@ _HEALTH_PAUSE = 0.2
 _TURN_DEADLINE = 6 * 3600.0
 _SUMMARY_DEADLINE = 600.0
 _STREAM_DEADLINE = 5.0
-_INSTANCE_DEADLINE = 30.0
+_INSTANCE_DEADLINE = 20.0
 """A directory's first stream waits for its instance: plugins and MCP servers start before it answers."""
 
 _STATUSES = TypeAdapter(dict[str, StatusShape])
@@ -90,7 +90,7 @@ class Client:
         Raises ConfigError where `url` is no http(s) URL.
         """
         self._transport = Transport(url, login, transport)
-        self._timeout = timeout
+        self.timeout = timeout
         self._dialect: Dialect | None = None
         self.url = self._transport.url
 
@@ -131,7 +131,7 @@ class Client:
 
     async def health(self) -> Health:
         """Whether the server is well, and its version."""
-        return await self._health(self._timeout)
+        return await self._health(self.timeout)
 
     async def _health(self, deadline: float) -> Health:
         call = Call("GET", "/global/health", deadline=deadline)
@@ -242,7 +242,7 @@ class Client:
     async def prompt_async(self, directory: str, session_id: str, prompt: Prompt) -> None:
         """Send a prompt. That this returns proves nothing: the server answers before it stores (6.2)."""
         path = f"/session/{_id(session_id)}/prompt_async"
-        await self._transport.json(Call("POST", path, directory, prompt.body(), self._timeout))
+        await self._transport.json(Call("POST", path, directory, prompt.body(), self.timeout))
 
     # Asks
 
@@ -326,11 +326,11 @@ class Client:
     # How it is asked
 
     async def _get(self, directory: str, path: str, read: Callable[[Any], T]) -> T:
-        call = Call("GET", path, directory, None, self._timeout)
+        call = Call("GET", path, directory, None, self.timeout)
         return self._read(call, await self._transport.json(call), read)
 
     async def _post(self, directory: str, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
-        call = Call("POST", path, directory, body, self._timeout)
+        call = Call("POST", path, directory, body, self.timeout)
         return self._read(call, await self._transport.json(call), read)
 
     async def _done(
@@ -341,7 +341,7 @@ class Client:
         body: Mapping[str, Any] | None = None,
         deadline: float | None = None,
     ) -> bool:
-        call = Call(method, path, directory, body, deadline or self._timeout, long=deadline is not None)
+        call = Call(method, path, directory, body, deadline or self.timeout, long=deadline is not None)
         return await self._transport.json(call) is not False
 
     def _read(self, call: Call, answer: Any, read: Callable[[Any], T]) -> T:
