@@ -44,4 +44,7 @@ def _path(url: str) -> str:
         return MEMORY
     if not rest.strip("/") or "\0" in rest:
         raise StoreError("the store's URL names no file", place=url, remedy=_FORMS)
-    return str(Path(rest).expanduser().absolute())
+    try:
+        return str(Path(rest).expanduser().absolute())
+    except RuntimeError as error:
+        raise StoreError(f"the store's path cannot be read: {error}", place=url, remedy=_FORMS) from error

@@ -55,6 +55,12 @@ _MEANINGS: dict[int, tuple[str, str]] = {
 _TAKEN = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
 
 
+def not_a_store(where: str) -> StoreError:
+    """What SQLITE_NOTADB means, found out without SQLite."""
+    message, remedy = _MEANINGS[sqlite3.SQLITE_NOTADB]
+    return StoreError(message, place=where, remedy=remedy)
+
+
 def code(error: BaseException) -> int:
     """SQLite's primary code; 0 where the error is Python's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -14,12 +14,14 @@ from urllib.parse import quote
 from ..clock import Clock
 from ..errors import SchemaTooNew, StoreError
 from .queries import NEWEST, migration
-from .sqlite_errors import code, mapped
+from .sqlite_errors import code, mapped, not_a_store
 
 MEMORY = ":memory:"
 
 _OURS = 0x6F637278
 """SQLite's `application_id` of our files ("ocrx"): tells them from any other program's database."""
+
+_MAGIC = b"SQLite format 3\0"
 
 _SERIAL_KEY = "INTEGER PRIMARY KEY AUTOINCREMENT"
 """AUTOINCREMENT: an id is never used again, even after the newest rows were pruned."""
@@ -39,9 +41,10 @@ class Place:
     @classmethod
     def at(cls, path: str, patience: int) -> Place:
         """Look whether there is a store that we may only read: WAL needs to write in its folder too."""
-        file = Path(path)
-        can_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
-        return cls(path, patience, read_only=file.is_file() and not can_write)
+        can_write = os.access(path, os.W_OK) and os.access(Path(path).parent, os.W_OK)
+        # Not Path.is_file: that raises where a folder on the way may not be entered.
+        is_there = os.path.isfile(path)  # noqa: PTH113
+        return cls(path, patience, read_only=is_there and not can_write)
 
     @property
     def url(self) -> str:
@@ -66,14 +69,20 @@ def prepare(place: Place) -> None:
                 place=place.path,
                 remedy=f"Name a file in it: --store {path / 'reactor.db'}",
             )
+        if path.exists() and not path.is_file():
+            raise StoreError("the store is to be a file, this is a device or a pipe", place=place.path)
         _make_folder(path.parent)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
+            head = file.read(len(_MAGIC))
     except OSError as error:
         raise StoreError(
             f"the store cannot be made: {error.strerror or error}",
             place=error.filename or place.path,
             remedy="Make its folder writable, or name another file with --store.",
         ) from error
+    # SQLite itself takes a file of a few bytes for a new database and writes over it.
+    if head not in {b"", _MAGIC}:
+        raise not_a_store(place.path)
 
 
 def _make_folder(folder: Path) -> None:
