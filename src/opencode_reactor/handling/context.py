@@ -49,29 +49,29 @@ class Actions(Protocol):
     Raises ReactorError: the call failed, the handler with it, and its delivery is tried again.
     """
 
-    async def reply(self, origin: Origin, ask: PermissionAsked | Ask, reply: Reply, message: str) -> None:
+    async def reply(self, origin: Origin, ask: PermissionAsked | Ask, reply: Reply, message: str, /) -> None:
         """Answer a permission (or an approval). One that somebody answered before is no error."""
         ...
 
     async def answer(
-        self, origin: Origin, ask: QuestionAsked | Ask, answers: tuple[tuple[str, ...], ...]
+        self, origin: Origin, ask: QuestionAsked | Ask, answers: tuple[tuple[str, ...], ...], /
     ) -> None:
         """Answer a question, with the labels per question. One that somebody answered before is no error."""
         ...
 
-    async def prompt(self, origin: Origin, session: str, text: str) -> None:
+    async def prompt(self, origin: Origin, session: str, text: str, /) -> None:
         """Send text to a session; once per origin and text."""
         ...
 
-    async def abort(self, origin: Origin, session: str) -> None:
+    async def abort(self, origin: Origin, session: str, /) -> None:
         """Stop the session's turn."""
         ...
 
-    async def start(self, origin: Origin, pipeline: str, inputs: Mapping[str, Json]) -> str:
+    async def start(self, origin: Origin, pipeline: str, inputs: Mapping[str, Json], /) -> str:
         """Queue a run of a pipeline, once per origin and pipeline; returns the run's id."""
         ...
 
-    async def notify(self, origin: Origin, text: str) -> None:
+    async def notify(self, origin: Origin, text: str, /) -> None:
         """Tell a person."""
         ...
 
