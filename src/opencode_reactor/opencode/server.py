@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -35,6 +36,8 @@ _GRACE = 2.0  # seconds; some versions ignore SIGTERM while they install plugins
 _PROBE = 2.0  # seconds; a request in the first moments may never be answered
 _KEPT_LINES = 40
 _PORTS = 3  # a free port may be taken by another between our look and the server's start
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 # The shell becomes the server (same process id), beside a guard in its group that holds the reading end of a
 # pipe. When we die, in whatever way, the pipe closes and the guard kills the group. The guard lets go of the
@@ -157,8 +160,11 @@ class OpenCodeServer(AbstractAsyncContextManager["OpenCodeServer"], AbstractCont
         try:
             running.wait_ready(until)
             self._probe(until)
-        except BaseException:
+        except BaseException as error:
             running.kill()
+            # The server's own words for it differ with its version and may be just "Unexpected error".
+            if isinstance(error, Unreachable) and _is_taken(self.port):
+                raise _PortTaken from error
             raise
 
     def terminate(self) -> None:
@@ -271,7 +277,8 @@ class _Running:
                     msg = "opencode serve did not start in time"
                     raise Unreachable(msg, remedy=self.output)
                 if self.process.poll() is not None and not self._pump_thread.is_alive():
-                    raise self._stillborn()
+                    msg = f"opencode serve ended at once, exit code {self.process.returncode}"
+                    raise Unreachable(msg, remedy=self.output)
                 # The end of the process is no event of the condition, hence the short wait.
                 self._news.wait(0.05)
 
@@ -295,22 +302,26 @@ class _Running:
             os.close(self._lifeline)
             self._lifeline = None
 
-    def _stillborn(self) -> Exception:
-        words = self.output
-        if "in use" in words or "EADDRINUSE" in words:
-            return _PortTaken(words)
-        msg = f"opencode serve ended at once, exit code {self.process.returncode}"
-        return Unreachable(msg, remedy=words)
-
     def _pump(self, stdout: IO[bytes]) -> None:
         # Read to the end, always: a full pipe would stop the server.
         with stdout:
             for line in stdout:
-                text = line.decode(errors="replace").rstrip()
+                text = _COLOURS.sub("", line.decode(errors="replace").rstrip())
                 with self._news:
                     self._lines.append(text)
                     self._ready = self._ready or text.startswith(_READY)
                     self._news.notify_all()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # Else what is left of closed connections would count as well.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
 
 
 def _free_port() -> int:
