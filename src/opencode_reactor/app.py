@@ -25,7 +25,7 @@ from .model.runs import Run, RunState, WaitingOn
 from .model.sessions import Json
 from .opencode import Client, Login
 from .pipeline.definition import Pipeline
-from .pipeline.load import load_any
+from .pipeline.loading import load as load_pipeline
 from .pipeline.plan import Questions
 from .pipeline.policy import parse
 from .reactor.asks import AskPolicy
@@ -39,6 +39,9 @@ log = structlog.get_logger()
 
 ASKS = frozenset({WaitingOn.PENDING_PERMISSION, WaitingOn.PENDING_QUESTION, WaitingOn.APPROVAL})
 """Waits that a person ends by answering."""
+
+DEADLINE = 6.0
+"""Seconds a call may take to begin its answer: with the lease's margin less than what a renewal leaves."""
 
 Listener = Callable[[Run, Sequence[Ask]], None]
 """Called with each new snapshot of a run and its open asks; must not block."""
@@ -116,7 +119,7 @@ class Reactor:
         the run stays in the store and any reactor goes on with it.
         """
         chosen = server or self._settings.servers[0]
-        where = os.path.realpath(directory or Path.cwd())
+        where = str(Path(directory or Path.cwd()).resolve())
         async with _client(chosen) as client:
             await client.connect()
             made = make_run(
@@ -217,7 +220,7 @@ class _Starter:
         self._random = random
 
     async def start(self, origin: Origin, pipeline: str, inputs: Mapping[str, Json]) -> str:
-        loaded = load_any(pipeline)
+        loaded = load_pipeline(pipeline)
         directory = origin.directory or str(Path.cwd())
         seed = f"{self._store.store_id}|{origin.handler}|{origin.server}|{origin.event}|{pipeline}"
         made = make_run(
@@ -239,4 +242,4 @@ def _loaded(paths: Sequence[Path]) -> tuple[Handler, ...]:
 def _client(settings: ServerSettings) -> Client:
     password = settings.password
     login = None if password is None else Login(settings.username, password.reveal())
-    return Client(settings.url, login=login)
+    return Client(settings.url, login=login, timeout=DEADLINE)

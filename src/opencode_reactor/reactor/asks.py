@@ -44,6 +44,12 @@ class Owner:
     stage: StagePlan
 
 
+_REPLIES: Mapping[Action, Reply] = {
+    Action.ALLOW: Reply.ONCE,
+    Action.ALWAYS: Reply.ALWAYS,
+    Action.DENY: Reply.REJECT,
+}
+
 OwnerOf = Callable[[str], Awaitable[Owner | None]]
 """From a root session to the stage it belongs to; None where no pipeline owns it."""
 
@@ -174,25 +180,14 @@ class AskKeeper:
         if owner is None:
             return ask
         if ask.kind is AskKind.QUESTION:
-            if owner.stage.questions is Questions.ASK:
-                return ask
-            return self._answered(ask, Reply.REJECT, "policy: questions: reject", "")
+            refused = Questions.REJECT in {owner.stage.questions, self._policy.questions}
+            return _answered(ask, Reply.REJECT, "policy: questions: reject", "") if refused else ask
         decision = decide((*self._policy.rules, *owner.stage.permissions), ask.permission, ask.patterns)
-        by = f"policy: {decision.rule}"
-        match decision.action:
-            case Action.ALLOW:
-                return self._answered(ask, Reply.ONCE, by, "")
-            case Action.ALWAYS:
-                return self._answered(ask, Reply.ALWAYS, by, "")
-            case Action.DENY:
-                return self._answered(ask, Reply.REJECT, by, f"Refused by policy ({decision.rule}).")
-            case Action.ASK:
-                return ask
-
-    def _answered(self, ask: Ask, reply: Reply, by: str, message: str) -> Ask:
-        return replace(
-            ask, state=AskState.ANSWERED, reply=reply, answered_by=by, message=message, answered=ask.opened
-        )
+        if decision.action is Action.ASK:
+            return ask
+        reply = _REPLIES[decision.action]
+        message = f"Refused by policy ({decision.rule})." if reply is Reply.REJECT else ""
+        return _answered(ask, reply, f"policy: {decision.rule}", message)
 
     async def _settle(self, ask: Ask, lists: _Lists, live: Mapping[str, Request]) -> Ask | None:
         """Bring one ask a step further; None while it waits for an answer."""
@@ -240,3 +235,9 @@ class AskKeeper:
             await self._client.reject_question(ask.directory, ask.request)
         else:
             await self._client.answer_question(ask.directory, ask.request, ask.answers)
+
+
+def _answered(ask: Ask, reply: Reply, by: str, message: str) -> Ask:
+    return replace(
+        ask, state=AskState.ANSWERED, reply=reply, answered_by=by, message=message, answered=ask.opened
+    )

@@ -6,7 +6,7 @@ hand works a run at a time, and an exception puts its key back: nothing is ever 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -44,7 +44,7 @@ from .effects import Hands
 from .lease import LeaseKeeper
 from .look import Lookout
 from .room import Room
-from .together import together
+from .together import Call, together
 from .tree import SessionTree
 from .workqueue import WorkQueue
 
@@ -348,7 +348,7 @@ class Engine:
             attempt = attempts[effect.attempt]
             results[effect.attempt] = await self._hands.send(run, plan.stage(attempt.stage), attempt, effect)
 
-        calls: list[Callable[[], Awaitable[None]]] = []
+        calls: list[Call] = []
         for effect in decision.effects:
             match effect:
                 case CreateSession():

@@ -69,10 +69,14 @@ class LeaseKeeper:
                 group.start_soon(held)
                 group.start_soon(renewing)
         finally:
-            lease, self._lease = self._lease, None
-            if lease is not None:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                    await self._store.drop_lease(lease)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Drop what is left of the lease, so that another may take it at once."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self._store.drop_lease(lease)
 
     async def _take(self) -> Lease:
         while True:

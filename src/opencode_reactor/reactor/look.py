@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -15,7 +15,7 @@ from ..model.sessions import Catalog, Message, Status
 from ..opencode import Client
 from ..pipeline.facts import ChecksRan, Facts, Result, Seen, SessionMade
 from ..store import Store
-from .together import together
+from .together import Call, together
 
 CATALOG_AGE = 30_000
 """ms a server's list of agents and models is believed."""
@@ -83,8 +83,8 @@ class Lookout:
             spread=self._random.random(),
         )
 
-    def _reads(self, run: Run, looked: list[Attempt], found: _Found) -> list[Callable[[], Awaitable[None]]]:
-        reads: list[Callable[[], Awaitable[None]]] = [partial(self._read_store, run, found)]
+    def _reads(self, run: Run, looked: list[Attempt], found: _Found) -> list[Call]:
+        reads: list[Call] = [partial(self._read_store, run, found)]
         if looked:
             reads.append(partial(self._read_status, run.directory, found))
         reads += [partial(self._read_messages, run.directory, a, found) for a in looked]

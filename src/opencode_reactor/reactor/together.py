@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, cast
 
 import anyio
 
+Call: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
-async def together(*calls: Callable[[], Awaitable[None]]) -> None:
+
+async def together(*calls: Call) -> None:
     """Await all calls side by side. The first failure ends the others and is raised as it is, ungrouped."""
     try:
         async with anyio.create_task_group() as group:
@@ -19,7 +22,7 @@ async def together(*calls: Callable[[], Awaitable[None]]) -> None:
 
 def first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first plain exception in a group of groups."""
-    first: BaseException = failures
+    first: BaseException = failures.exceptions[0]
     while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
     return first
