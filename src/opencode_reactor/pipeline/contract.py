@@ -81,8 +81,8 @@ def parse(text: str, schema: Mapping[str, Json]) -> Outcome:
     validator = _validator(schema)
     whole = text.strip()
     try:
-        return _verdict(_read(whole), validator)
-    except _NotJson as error:
+        return _verdict(read_json(whole), validator)
+    except NotJson as error:
         refused = [Unparsed(Fault.BROKEN, f"The answer is not JSON: {error}.")]
     for candidates in (_fenced(whole), _balanced(whole)):
         verdict = _choose(candidates, validator)
@@ -90,9 +90,7 @@ def parse(text: str, schema: Mapping[str, Json]) -> Outcome:
             return verdict
         refused += [verdict] if verdict else []
     if len(refused) == 1 and not _OPENER.search(whole):
-        return Unparsed(
-            Fault.ABSENT, "The answer holds no JSON at all; give one JSON value and nothing else."
-        )
+        return Unparsed(Fault.ABSENT, "The answer holds no JSON; give just one value.")
     # What was found inside tells more than that the whole is no JSON.
     return _most_telling(refused[1:]) or refused[0]
 
@@ -214,8 +212,8 @@ def _choose(candidates: Iterator[str], validator: Validator) -> Outcome | None:
     refused: list[Unparsed] = []
     for candidate in candidates:
         try:
-            verdict = _verdict(_read(candidate), validator)
-        except _NotJson as error:
+            verdict = _verdict(read_json(candidate), validator)
+        except NotJson as error:
             verdict = Unparsed(Fault.BROKEN, f"The JSON in the answer cannot be read: {error}.")
         if isinstance(verdict, Parsed):
             fitting[_equality_key(verdict.value)] = verdict
@@ -264,8 +262,12 @@ def _schema_text(schema: Mapping[str, Json]) -> str:
     return json.dumps(schema, ensure_ascii=False, indent=2)
 
 
-class _NotJson(Exception):
-    """A text that is not JSON, or JSON two readers would read differently."""
+class NotJson(ValueError):
+    """A text that is not JSON, or JSON two readers would read differently. `line` is where, 0: unknown."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\\n]|\\.)*+(?P<end>"?)|[\[\]{}]')
@@ -274,19 +276,22 @@ _FENCE = re.compile(r"^[ \t]*+(?P<mark>```++|~~~++)[ \t]*+(?P<word>[^\s`]*+)[^\n
 _CLOSERS = {"}": "{", "]": "["}
 
 
-def _read(text: str) -> Json:
-    """JSON, strictly: no key twice, no NaN, no number beyond a float, no half surrogate, bounded depth."""
+def read_json(text: str) -> Json:
+    """JSON, strictly: no key twice, no NaN, no number beyond a float, no half surrogate, bounded depth.
+
+    Raises NotJson.
+    """
     _check_depth(text)
     try:
         value = json.loads(text, object_pairs_hook=_mapping, parse_constant=_constant, parse_float=_float)
         if "\\u" in text or not text.isascii():
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise _NotJson(f"line {error.lineno} column {error.colno}: {error.msg}") from error
+        raise NotJson(f"line {error.lineno} column {error.colno}: {error.msg}", error.lineno) from error
     except UnicodeEncodeError as error:
-        raise _NotJson("a text holds half of a surrogate pair") from error
+        raise NotJson("a text holds half of a surrogate pair") from error
     except (ValueError, RecursionError) as error:
-        raise _NotJson(_short(str(error))) from error
+        raise NotJson(_short(str(error))) from error
     return cast("Json", value)
 
 
@@ -295,7 +300,7 @@ def _check_depth(text: str) -> None:
     for token in _STRING_OR_BRACKET.finditer(text):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
         if depth > MAX_DEPTH:
-            raise _NotJson(f"it is nested more than {MAX_DEPTH} levels deep")
+            raise NotJson(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypeGuard, get_args
@@ -34,16 +34,18 @@ class Problems(Exception):
         self.found = tuple(found)
 
 
-def refusal(found: Iterable[Problem], place: Callable[[Problem], str]) -> PipelineError:
+def refusal(found: Iterable[tuple[str, Problem]]) -> PipelineError:
     """One error that tells everything, a line for each problem; its place is the first one's."""
-    (first_place, first), *others = [(place(p), _sentence(p)) for p in found]
-    rest = [f"{where}: {message}" for where, message in others]
-    return PipelineError("\n".join([first, *rest]), place=first_place)
+    (place, first), *others = found
+    rest = [f"{elsewhere}: {_sentence(problem)}" for elsewhere, problem in others]
+    return PipelineError("\n".join([_sentence(first), *rest]), place=place)
 
 
-def path_of(where: Loc, root: str) -> str:
-    """A place in a Python value: `Pipeline.stages[0].prompt`."""
-    return root + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
+def in_python(found: Iterable[Problem], root: str) -> Iterator[tuple[str, Problem]]:
+    """Problems of a Python value with their places: `Pipeline.stages[0].prompt`."""
+    for problem in found:
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem.where)
+        yield root + "".join(steps), problem
 
 
 def hint(word: str, known: Iterable[str]) -> str:
@@ -99,7 +101,14 @@ _SHAPES = {
 }
 
 
-def _words(line: Mapping[str, Any], root: type[BaseModel]) -> str:
+_BOUNDS = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def _words(line: Mapping[str, Any], root: type[BaseModel]) -> str:  # noqa: PLR0911 - a case, an answer
     where: Loc = line["loc"]
     key, owner = (where[-1] if where else "it"), _owner(where[:-1], root)
     match line["type"]:
@@ -112,6 +121,10 @@ def _words(line: Mapping[str, Any], root: type[BaseModel]) -> str:
         case "literal_error":
             known = str(line["ctx"]["expected"])
             return f"{key!r} must be {known}, not {line['input']!r}"
+        case bound if bound in _BOUNDS:
+            return f"{_named(key)} must be {_BOUNDS[bound].format(**line['ctx'])}"
+        case "string_too_short" | "too_short":
+            return f"{_named(key)} is empty"
         case shape if shape in _SHAPES:
             return f"{_named(key)} must be {_SHAPES[shape]}, not {kind(line['input'])}"
         case _:
@@ -131,9 +144,13 @@ def _where_else(key: str, owner: type[BaseModel], root: type[BaseModel]) -> str:
     near = hint(key, owner.model_fields)
     if near:
         return near
-    for other in _models_below(root):
-        if key in other.model_fields and other is not owner:
+    others = [m for m in _models_below(root) if m is not owner]
+    for other in others:
+        if key in other.model_fields:
             return f"; it is a key of {_called(other)}"
+    for other in others:
+        if near := hint(key, other.model_fields):
+            return f"{near.rstrip('?')}, a key of {_called(other)}?"
     return f"; known are {', '.join(owner.model_fields)}"
 
 
