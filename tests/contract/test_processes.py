@@ -180,3 +180,21 @@ async def test_kill_in_the_middle_of_writes_keeps_all_that_was_acknowledged(
     assert again is not None
     assert again.epoch == 2
     assert sound(url)
+
+
+async def test_a_store_opened_and_closed_beside_another_in_one_process_takes_nothing_from_it(
+    open_here: Open, url: str
+) -> None:
+    # On SQLite a second opening may drop the process's locks; then another process that closes "as the last"
+    # folds and deletes the log under us.
+    ours = await open_here(SystemClock())
+    await ours.add_run(Run("before", "p", SERVER, "/", "{}"), [])
+    await (await open_here(SystemClock())).aclose()
+    beside = python(BESIDE, url)
+    _, errors = await asyncio.to_thread(beside.communicate, timeout=60)
+    assert errors == ""
+    await ours.add_run(Run("after", "p", SERVER, "/", "{}"), [])
+    assert len(await ours.runs(limit=1000)) == 102
+    another = await open_here(SystemClock())
+    assert (await another.run("after")).rev == 1
+    assert sound(url)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +23,13 @@ MEMORY = ":memory:"
 _OURS = 0x6F637278
 """SQLite's `application_id` of our files ("ocrx"): tells them from any other program's database."""
 
-_MAGIC = b"SQLite format 3\0"
+_SMALLEST = 512
+"""Bytes: no SQLite database is smaller, but for an empty one."""
+
+_MAKING = threading.Lock()
+"""Held while a file is made. POSIX drops all of a process's locks on a file as soon as the process closes the
+file anywhere: no other store in it may have it open yet (https://www.sqlite.org/howtocorrupt.html, 2.2). For
+the same reason nothing here opens a store but SQLite."""
 
 _SERIAL_KEY = "INTEGER PRIMARY KEY AUTOINCREMENT"
 """AUTOINCREMENT: an id is never used again, even after the newest rows were pruned."""
@@ -72,16 +80,16 @@ def prepare(place: Place) -> None:
         if path.exists() and not path.is_file():
             raise StoreError("the store is to be a file, this is a device or a pipe", place=place.path)
         _make_folder(path.parent)
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
-            head = file.read(len(_MAGIC))
+        _make_file(path)
+        size = path.stat().st_size
     except OSError as error:
         raise StoreError(
             f"the store cannot be made: {error.strerror or error}",
             place=error.filename or place.path,
             remedy="Make its folder writable, or name another file with --store.",
         ) from error
-    # SQLite itself takes a file of a few bytes for a new database and writes over it.
-    if head not in {b"", _MAGIC}:
+    # SQLite itself takes a file of one byte for a new database and writes over it.
+    if 0 < size < _SMALLEST:
         raise not_a_store(place.path)
 
 
@@ -91,6 +99,11 @@ def _make_folder(folder: Path) -> None:
         if not each.is_dir():
             # Another process may make it between the look and the call.
             each.mkdir(mode=0o700, exist_ok=True)
+
+
+def _make_file(path: Path) -> None:
+    with _MAKING, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def connect(place: Place, clock: Clock, *, writes: bool) -> sqlite3.Connection:
@@ -171,7 +184,10 @@ def _version(db: sqlite3.Connection, place: Place) -> int:
             place=place.path,
             remedy="Name another file with --store.",
         )
-    version = int(db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()[0])
+    row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    version = int(row[0]) if row and row[0].isdecimal() else -1
+    if version < 1:
+        raise StoreError("the store does not say which schema it has: it is damaged", place=place.path)
     if version > NEWEST:
         raise SchemaTooNew(
             f"a newer reactor wrote this store (schema {version}, this one knows {NEWEST})",

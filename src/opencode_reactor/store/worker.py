@@ -98,15 +98,21 @@ class Worker:
 
     def _run(self) -> None:
         try:
+            if self._open():
+                self._work()
+            self._seat.close()
+        finally:
+            # Whatever happened here, `aclose` must not wait for ever.
+            self._call(self._ended.set_result, None)
+
+    def _open(self) -> bool:
+        try:
             self._seat.open()
         except Exception as error:  # noqa: BLE001  the thread's edge: whatever it is, its caller gets it
-            self._seat.close()
             self._call(self._settle_opening, error)
-        else:
-            self._call(self._settle_opening, None)
-            self._work()
-            self._seat.close()
-        self._call(self._ended.set_result, None)
+            return False
+        self._call(self._settle_opening, None)
+        return True
 
     def _work(self) -> None:
         while True:

@@ -154,6 +154,16 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     assert "Upgrade" in caught.value.remedy
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM meta", "UPDATE meta SET value = 'one'"])
+async def test_a_store_that_does_not_say_its_schema_is_refused(tmp_path: Path, change: str) -> None:
+    path = await made(tmp_path / "reactor.db")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"{change} WHERE key = 'schema_version'")
+        db.commit()
+    with pytest.raises(StoreError, match="which schema"):
+        await opened(path)
+
+
 async def test_a_damaged_head_is_refused_at_once(tmp_path: Path) -> None:
     path = await made(tmp_path / "reactor.db")
     content = bytearray(path.read_bytes())

@@ -9,10 +9,9 @@ RETURNING *;
 SELECT * FROM command WHERE run = :run AND taken IS NULL ORDER BY id;
 
 -- name: commanded_runs
-SELECT DISTINCT run.id AS id
-FROM command INNER JOIN run ON run.id = command.run
-WHERE command.taken IS NULL AND run.server = :server
-ORDER BY run.id;
+SELECT id FROM run
+WHERE id IN (SELECT run FROM command WHERE taken IS NULL) AND server = :server
+ORDER BY id;
 
 -- name: take_command
 UPDATE command SET taken = clock_ms()
