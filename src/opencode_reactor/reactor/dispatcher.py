@@ -127,6 +127,7 @@ class Dispatcher:
         self._held: dict[int, tuple[Delivery, Event]] = {}
         self._moved = anyio.Event()
         self._recovered = anyio.Event()
+        self._mine: Callable[[Delivery], bool] = lambda _: True
         self._inbox = Inbox(
             store,
             self._take_in,
@@ -149,8 +150,12 @@ class Dispatcher:
         if durable:
             self._inbox.put(event, durable)
 
-    async def run(self, server: str) -> None:
-        """Dispatch until cancelled: what the store still holds for `server`, in order, then what comes."""
+    async def run(self, server: str, mine: Callable[[Delivery], bool] = lambda _: True) -> None:
+        """Dispatch until cancelled: what the store still holds for `server`, in order, then what comes.
+
+        `mine` says which of the stored rows are ours to handle; the others are left as they are.
+        """
+        self._mine = mine
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._live.run)
             tasks.start_soon(self._durable.run)
@@ -228,7 +233,7 @@ class Dispatcher:
     async def _find(self, server: str) -> None:
         after = 0
         while page := await self._store.pending_deliveries(server, after=after, limit=self._limits.page):
-            for delivery in page:
+            for delivery in filter(self._mine, page):
                 self._push(delivery)
             after = page[-1].id
 

@@ -532,6 +532,31 @@ async def test_rows_of_a_handler_that_is_not_loaded_wait_for_it(world: World) ->
     assert await world.states() == [DeliveryState.DONE, DeliveryState.DONE]
 
 
+async def test_rows_that_are_not_ours_are_left_to_whom_they_belong(world: World) -> None:
+    await world.store.add_deliveries(
+        [
+            Delivery(0, "note", SERVER, f"evt_{n}", "session.idle", f"ses_{n}", "/srv", _payload(n))
+            for n in range(3)
+        ]
+    )
+    seen: list[str] = []
+
+    @on(SessionIdle)
+    async def note(event: SessionIdle, ctx: Context) -> None:
+        seen.append(event.session)
+
+    def mine(delivery: Delivery) -> bool:
+        return delivery.lane == "ses_1"
+
+    dispatcher = world.dispatcher(note)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(dispatcher.run, SERVER, mine)
+        await dispatcher.settled()
+        tasks.cancel_scope.cancel()
+    assert seen == ["ses_1"]
+    assert await world.states() == [DeliveryState.PENDING, DeliveryState.DONE, DeliveryState.PENDING]
+
+
 async def test_a_dead_letter_that_a_person_revives_is_handled_without_a_restart(world: World) -> None:
     well = False
     done = anyio.Event()
