@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..errors import UnsupportedVersion
 
-_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?![\d.])")
+_VERSION = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?:[-+].*)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,7 +27,7 @@ class ServerVersion:
     @classmethod
     def parse(cls, text: str) -> ServerVersion:
         """Read `1.18.33`, `v1.18.33`, `1.18.33-beta.1`. Raises UnsupportedVersion on anything else."""
-        match = _VERSION.match(text.strip())
+        match = _VERSION.fullmatch(text.strip())
         if match is None:
             raise UnsupportedVersion(
                 f"the server calls itself version {text[:40]!r}, which is no OpenCode release", remedy=_REMEDY
