@@ -109,9 +109,9 @@ def repair_prompt(complaint: str, schema: Mapping[str, Json] | None) -> str:
     if schema is None:
         return head + "Give your final answer now, as plain text. Use no tools."
     return (
-        f"{head}Answer again with the corrected JSON value alone. The first character of your answer must be "
-        "the first of the JSON, the last one its last: no words, no code fence. Use no tools. The JSON Schema "
-        "it must satisfy:\n\n" + _schema_text(schema)
+        f"{head}Answer again with the corrected JSON value alone: its first character is the first of your "
+        "answer, its last one the last; no words, no code fence. Use no tools. The JSON Schema it must "
+        "satisfy:\n\n" + _schema_text(schema)
     )
 
 

@@ -91,7 +91,8 @@ def recognise(message: AssistantMessage) -> tuple[Failure, str] | None:
 
 def recognise_retry(status: Retrying) -> tuple[Failure, str]:
     """Why the server retries its provider, as far as its text tells: it keeps no status code."""
-    limited = status.reason in _LIMITS or _RATE.search(status.message[:_LOOKED_AT])
+    text = status.message[:_LOOKED_AT]
+    limited = status.reason in _LIMITS or _RATE.search(text) or _NUMBER_429.search(text)
     failure = Failure.RATE_LIMITED if limited else Failure.PROVIDER_UNAVAILABLE
     return failure, f"{_short(status.message)} (the server's retry {status.attempt})"
 
@@ -131,6 +132,7 @@ _RATE = re.compile(
     r"rate.?limit|too many requests|quota|usage limit|resource.?exhausted|(Free|Go)UsageLimitError",
     re.IGNORECASE,
 )
+_NUMBER_429 = re.compile(r"\b429\b")
 _WINDOW = re.compile(r"maximum context length|prompt is too long|context.?length", re.IGNORECASE)
 _AWAY = re.compile(
     r"unable to connect|ECONN|socket|fetch failed|\breset\b|timed out|Malformed_HTTP|overloaded",
