@@ -40,7 +40,7 @@ def shared_server() -> Iterator[Callable[[str], OpenCodeServer]]:
 
         def of_version(version: str) -> OpenCodeServer:
             if version not in started:
-                started[version] = stack.enter_context(OpenCodeServer(_binary(version).path))
+                started[version] = stack.enter_context(OpenCodeServer(_binary(version)))
             server = started[version]
             if server.pid is None:
                 server.start()
@@ -62,7 +62,7 @@ def live(
 
 @pytest.fixture
 def own_live(version: str, tmp_path: Path) -> Iterator[LiveServer]:
-    with ScriptedModel() as model, OpenCodeServer(_binary(version).path) as server:
+    with ScriptedModel() as model, OpenCodeServer(_binary(version)) as server:
         directory = make_project(tmp_path / "project", model.opencode_config())
         yield LiveServer(version, server, model, directory)
 

@@ -18,8 +18,9 @@ from opencode_reactor.testing import LiveServer
 OWNER = """
 import sys, time
 from pathlib import Path
+from opencode_reactor.opencode.binary import Binary
 from opencode_reactor.opencode.server import OpenCodeServer
-with OpenCodeServer(Path(sys.argv[1]), home=Path(sys.argv[2])) as server:
+with OpenCodeServer(Binary(Path(sys.argv[1]), sys.argv[2]), home=Path(sys.argv[3])) as server:
     print(server.url, flush=True)
     time.sleep(60)
 """
@@ -77,10 +78,18 @@ async def test_a_taken_port_is_told_as_such(live: LiveServer) -> None:
             pass
 
 
+async def test_nothing_is_fetched_from_the_network(live: LiveServer) -> None:
+    _create(live)
+    folder = live.server.home / "config" / "opencode"
+    assert not list((folder / "node_modules").iterdir())
+    # Where 1.1.65 and 1.18.33 would keep what they fetched.
+    assert not list(live.server.home.glob(".npm")) + list(live.server.home.glob("cache/.bun"))
+
+
 def test_the_server_goes_when_its_owner_is_killed(live: LiveServer, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    command = [sys.executable, "-c", OWNER, str(live.server.binary), str(home)]
+    command = [sys.executable, "-c", OWNER, str(live.server.binary.path), live.version, str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         url = owner.stdout.readline().strip()

@@ -29,6 +29,7 @@ import httpx
 
 from ..errors import Unreachable
 from ..model.sessions import Json
+from .binary import Binary
 from .transport import Login
 
 _READY = "opencode server listening on"
@@ -69,7 +70,7 @@ class OpenCodeServer(AbstractAsyncContextManager["OpenCodeServer"], AbstractCont
 
     def __init__(
         self,
-        binary: Path,
+        binary: Binary,
         *,
         config: Mapping[str, Json] | None = None,
         home: Path | None = None,
@@ -156,6 +157,7 @@ class OpenCodeServer(AbstractAsyncContextManager["OpenCodeServer"], AbstractCont
             if self._removed:
                 msg = "the server was closed while it started"
                 raise Unreachable(msg)
+            _seed_plugins(self.home / "config" / "opencode", self.binary.version)
             self._running = running = _Running(self._command(), self._environ(), self.home)
         try:
             running.wait_ready(until)
@@ -183,7 +185,7 @@ class OpenCodeServer(AbstractAsyncContextManager["OpenCodeServer"], AbstractCont
         self.start()
 
     def _command(self) -> list[str]:
-        serve = [str(self.binary), "serve", "--hostname", "127.0.0.1", "--port", str(self.port)]
+        serve = [str(self.binary.path), "serve", "--hostname", "127.0.0.1", "--port", str(self.port)]
         return ["/bin/sh", "-c", _LAUNCH, "opencode", *serve]
 
     def _environ(self) -> dict[str, str]:
@@ -311,6 +313,22 @@ class _Running:
                     self._lines.append(text)
                     self._ready = self._ready or text.startswith(_READY)
                     self._news.notify_all()
+
+
+def _seed_plugins(folder: Path, version: str) -> None:
+    """Let the server believe that its plugin package is installed, unless the folder was there before.
+
+    Else it fetches it from the npm registry in the background, on every new home: not offline, a second of
+    processor time, and on some versions deaf to SIGTERM meanwhile. 1.1.65 looks into package.json, 1.18.33
+    into the lock file, both for a node_modules folder.
+    """
+    if folder.exists():
+        return
+    (folder / "node_modules").mkdir(parents=True)
+    wanted = {"dependencies": {"@opencode-ai/plugin": version}}
+    (folder / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
+    lock = {"lockfileVersion": 3, "packages": {"": wanted}}
+    (folder / "package-lock.json").write_text(json.dumps(lock), encoding="utf-8")
 
 
 def _is_taken(port: int) -> bool:

@@ -1,5 +1,6 @@
 """The launcher, against small programs that stand where `opencode` would: for what the real one won't do."""
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from opencode_reactor.errors import Unreachable
+from opencode_reactor.opencode.binary import Binary
 from opencode_reactor.opencode.server import OpenCodeServer
 
 SERVES = """
@@ -36,15 +38,15 @@ server.serve_forever()
 """
 
 
-def _program(folder: Path, text: str) -> Path:
+def _program(folder: Path, text: str) -> Binary:
     (folder / "program.py").write_text(text)
     path = folder / "opencode"
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/program.py" "$@"\n')
     path.chmod(0o755)
-    return path
+    return Binary(path, "1.18.33")
 
 
-def _serving(folder: Path, prelude: str = "") -> Path:
+def _serving(folder: Path, prelude: str = "") -> Binary:
     return _program(folder, SERVES.format(prelude=prelude))
 
 
@@ -138,6 +140,22 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
         assert server.pid not in {None, pid}
 
 
+def test_no_plugin_package_is_fetched_for_a_new_home(tmp_path: Path) -> None:
+    with OpenCodeServer(_serving(tmp_path)) as server:
+        folder = server.home / "config" / "opencode"
+        wanted = {"@opencode-ai/plugin": "1.18.33"}
+        assert (folder / "node_modules").is_dir()
+        assert json.loads((folder / "package.json").read_text())["dependencies"] == wanted
+        lock = json.loads((folder / "package-lock.json").read_text())
+        assert lock["packages"][""]["dependencies"] == wanted
+
+
+def test_a_configuration_folder_of_the_persons_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config" / "opencode").mkdir(parents=True)
+    with OpenCodeServer(_serving(tmp_path), home=tmp_path):
+        assert not list((tmp_path / "config" / "opencode").iterdir())
+
+
 def test_a_given_home_is_left_behind(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -170,12 +188,13 @@ def test_what_the_server_started_goes_with_it(tmp_path: Path) -> None:
 def test_when_its_owner_is_killed_the_server_goes_too(tmp_path: Path) -> None:
     owner_text = (
         "import sys, time; from pathlib import Path\n"
+        "from opencode_reactor.opencode.binary import Binary\n"
         "from opencode_reactor.opencode.server import OpenCodeServer\n"
-        "with OpenCodeServer(Path(sys.argv[1]), home=Path(sys.argv[2])) as server:\n"
+        "with OpenCodeServer(Binary(Path(sys.argv[1]), '1.18.33'), home=Path(sys.argv[2])) as server:\n"
         "    print(server.pid, flush=True)\n"
         "    time.sleep(60)\n"
     )
-    command = [sys.executable, "-c", owner_text, str(_serving(tmp_path)), str(tmp_path)]
+    command = [sys.executable, "-c", owner_text, str(_serving(tmp_path).path), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
@@ -209,7 +228,10 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_binary_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match="exit code 127") as caught, OpenCodeServer(tmp_path / "no"):
+    with (
+        pytest.raises(Unreachable, match="exit code 127") as caught,
+        OpenCodeServer(Binary(tmp_path / "no", "1.18.33")),
+    ):
         pass
     assert "not found" in caught.value.remedy
 
