@@ -50,7 +50,7 @@ def _files(paths: Iterable[str | Path]) -> tuple[list[Path], list[HandlerError]]
     for path in map(Path, paths):
         try:
             files = _below(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             problems.append(_unreadable(path, error))
             continue
         for file in files:
@@ -67,10 +67,11 @@ def _below(path: Path) -> list[Path]:
     return [path]
 
 
-def _unreadable(path: Path, error: OSError) -> HandlerError:
+def _unreadable(path: Path, error: OSError | ValueError) -> HandlerError:
     if isinstance(error, FileNotFoundError):
         return HandlerError("there is no such file or folder", place=str(path))
-    return HandlerError(f"cannot be read: {error.strerror or error}", place=str(path))
+    reason = getattr(error, "strerror", None) or str(error)
+    return HandlerError(f"cannot be read: {reason}", place=str(path))
 
 
 def _load_file(file: Path) -> Loaded:

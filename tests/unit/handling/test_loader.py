@@ -223,6 +223,14 @@ def test_a_path_that_does_not_exist_is_told_and_the_others_are_loaded(folder: Pa
     assert only_problem(loaded) == (str(tmp_path / "nowhere"), "there is no such file or folder")
 
 
+@pytest.mark.parametrize("name", ["a.py/inside", "nul\0byte", "x" * 5000])
+def test_a_path_that_cannot_be_one_is_told(folder: Path, name: str) -> None:
+    good(folder / "a.py", "ay")
+    place, message = only_problem(load([folder / name]))
+    assert place == str(folder / name)
+    assert message.startswith("cannot be read: ")
+
+
 def test_an_empty_folder_holds_nothing_and_that_is_fine(folder: Path) -> None:
     assert load([folder]) == Loaded()
 

@@ -557,6 +557,27 @@ async def test_rows_that_are_not_ours_are_left_to_whom_they_belong(world: World)
     assert await world.states() == [DeliveryState.PENDING, DeliveryState.DONE, DeliveryState.PENDING]
 
 
+async def test_a_row_that_somebody_else_finished_before_its_turn_is_passed_over(world: World) -> None:
+    seen: list[str] = []
+    inside, go = anyio.Event(), anyio.Event()
+
+    @on(SessionIdle)
+    async def note(event: SessionIdle, ctx: Context) -> None:
+        seen.append(event.id)
+        inside.set()
+        await go.wait()
+
+    dispatcher = world.dispatcher(note, limits=Limits(held=0, backoff=QUICK))
+    async with world.running(dispatcher):
+        for number in range(1, 4):
+            dispatcher.offer(idle(number))
+        await inside.wait()
+        await world.store.finish_delivery(2)
+        go.set()
+        await dispatcher.settled()
+    assert seen == ["evt_1", "evt_3"]
+
+
 async def test_a_dead_letter_that_a_person_revives_is_handled_without_a_restart(world: World) -> None:
     well = False
     done = anyio.Event()
