@@ -132,3 +132,20 @@ async def test_done_deliveries_are_forgotten_after_a_week(
     (again,) = await store.add_deliveries([delivery("evt_1"), delivery("evt_2"), delivery("evt_3")])
     assert again.event == "evt_1"
     assert again.id > three.id
+
+
+async def test_a_delivery_is_read_by_its_number_in_any_state(store: Store) -> None:
+    (kept,) = await store.add_deliveries([delivery()])
+    assert await store.delivery(kept.id) == kept
+    await store.bury_delivery(kept.id, tries=3, error="gave up")
+    dead = await store.delivery(kept.id)
+    assert dead is not None
+    assert dead.state is DeliveryState.DEAD
+    assert await store.delivery(999) is None
+
+
+async def test_a_backlog_is_read_in_pages(store: Store) -> None:
+    kept = await store.add_deliveries([delivery(f"evt_{n}") for n in range(5)])
+    assert await store.pending_deliveries(SERVER, limit=2) == kept[:2]
+    assert await store.pending_deliveries(SERVER, after=kept[1].id, limit=2) == kept[2:4]
+    assert await store.pending_deliveries(SERVER, after=kept[4].id, limit=2) == []

@@ -298,6 +298,7 @@ async def test_runs_come_newest_first_by_state_and_whole(store: Store) -> None:
     running = await store.runs(state={RunState.RUNNING})
     assert running == [await store.run("r3"), await store.run("r1")]
     assert await store.runs(state=[]) == []
+    assert await store.runs(state={RunState.RUNNING, RunState.QUEUED}, limit=3) == (await store.runs())[:3]
 
 
 async def test_live_runs_are_those_of_the_server_that_are_not_over(store: Store) -> None:

@@ -77,14 +77,17 @@ def read_run(row: Row, stages: Iterable[StageRun]) -> Run:
 
 def read_runs(runs: Iterable[Row], stages: Iterable[Row], attempts: Iterable[Row]) -> list[Run]:
     """Runs in the order of their rows, with the stages and attempts that are theirs, each in their order."""
-    tries: dict[tuple[str, str], list[Attempt]] = {}
+    tries: dict[tuple[str, str], list[Row]] = {}
     for row in attempts:
-        tries.setdefault((row["run"], row["stage"]), []).append(read_attempt(row))
-    parts: dict[str, list[StageRun]] = {}
+        tries.setdefault((row["run"], row["stage"]), []).append(row)
+    parts: dict[str, list[Row]] = {}
     for row in stages:
-        own = tries.get((row["run"], row["name"]), ())
-        parts.setdefault(row["run"], []).append(read_stage(row, own))
-    return [read_run(row, parts.get(row["id"], ())) for row in runs]
+        parts.setdefault(row["run"], []).append(row)
+
+    def stage(row: Row) -> StageRun:
+        return read_stage(row, map(read_attempt, tries.get((row["run"], row["name"]), ())))
+
+    return [read_run(row, map(stage, parts.get(row["id"], ()))) for row in runs]
 
 
 def stage_params(run: str, position: int, stage: StageRun) -> Params:

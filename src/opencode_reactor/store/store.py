@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 
 from ..clock import Clock
 from ..errors import Conflict, Fenced, NotKnown, StoreError
@@ -131,12 +132,15 @@ class Store:
 
     async def runs(self, *, state: Collection[RunState] | None = None, limit: int = 50) -> list[Run]:
         """Runs, newest first, whole; `state` None: in any state."""
-        params = _states("state", 6, RunState if state is None else state)
-        params["limit"] = limit
-        names = ("runs", "stages_of_runs", "attempts_of_runs")
-        rows = await self._driver.read(tuple(Statement(name, params) for name in names))
+        states = [str(word) for word in (RunState if state is None else state)]
+        names = ("runs_in", "stages_of_runs_in", "attempts_of_runs_in")
+        # State by state, each along an index, on one snapshot: a list of states would walk through all runs.
+        unit = (Statement(name, {"state": word, "limit": limit}) for name in names for word in states)
+        rows = await self._driver.read(tuple(unit))
+        runs, stages, attempts = (chain(*rows[n * len(states) : (n + 1) * len(states)]) for n in range(3))
+        newest = sorted(runs, key=lambda row: (row["created"], row["id"]), reverse=True)[:limit]
         with self._legible():
-            return read_runs(*rows)
+            return read_runs(newest, stages, attempts)
 
     async def live_runs(self, server: str) -> list[RunKey]:
         """Every run of a server that is not over, oldest first, and when it wants to be looked at."""
@@ -198,7 +202,7 @@ class Store:
         states: Collection[AskState] = (AskState.OPEN,),
     ) -> list[Ask]:
         """Asks in those states, oldest first; of a server or run, or of all."""
-        rows = await self._read("asks", server=server, run=run, **_states("state", 3, states))
+        rows = await self._read("asks", server=server, run=run, **_states(states))
         with self._legible():
             return [read_ask(row) for row in rows]
 
@@ -316,7 +320,7 @@ def _stamped(run: Run, row: Row) -> Run:
     return replace(run, rev=row["rev"], created=row["created"], updated=row["updated"])
 
 
-def _states(name: str, count: int, states: Collection[str]) -> dict[str, Value]:
-    """A list as that many parameters: both databases can then use an index."""
-    words = [str(state) for state in states]
-    return {f"{name}{i}": words[i] if i < len(words) else "" for i in range(count)}
+def _states(states: Collection[AskState]) -> dict[str, Value]:
+    """A list as three parameters, "" for none: both databases can then use an index."""
+    words = [*map(str, states), "", "", ""]
+    return {f"state{n}": words[n] for n in range(3)}

@@ -27,6 +27,7 @@ CREATE TABLE run (
     wake_at BIGINT
 );
 CREATE INDEX run_newest ON run (created, id);
+CREATE INDEX run_state ON run (state, created, id);
 CREATE INDEX run_live ON run (server) WHERE state IN ('queued', 'running', 'waiting');
 
 CREATE TABLE stage (

@@ -8,7 +8,7 @@ INSERT INTO ask (
 ) VALUES (
     :id, :kind, :server, :request, :directory, :session, :root, :run, :stage, :attempt, :title, :detail,
     :permission, :patterns, :questions, :state, :reply, :answers, :message, :answered_by, :answered,
-    CASE WHEN :opened = 0 THEN clock_ms() ELSE :opened END, :expires, :closed, :closed_as, 1
+    COALESCE(NULLIF(CAST(:opened AS BIGINT), 0), clock_ms()), :expires, :closed, :closed_as, 1
 )
 ON CONFLICT (id) DO NOTHING;
 

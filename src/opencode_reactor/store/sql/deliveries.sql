@@ -6,7 +6,7 @@ INSERT INTO delivery (
     created, recovered
 ) VALUES (
     :handler, :server, :event, :name, :lane, :directory, :payload, 'pending', :tries, :not_before, :error,
-    CASE WHEN :created = 0 THEN clock_ms() ELSE :created END, :recovered
+    COALESCE(NULLIF(CAST(:created AS BIGINT), 0), clock_ms()), :recovered
 )
 ON CONFLICT (handler, server, event) DO NOTHING
 RETURNING *;

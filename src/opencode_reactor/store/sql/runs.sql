@@ -6,7 +6,7 @@ INSERT INTO run (
     created, updated, ended, rev, wake_at
 ) VALUES (
     :id, :pipeline, :server, :directory, :spec, :inputs, :state, :waiting_on, :failure, :detail,
-    CASE WHEN :created = 0 THEN clock_ms() ELSE :created END, clock_ms(), :ended, 1, :wake_at
+    COALESCE(NULLIF(CAST(:created AS BIGINT), 0), clock_ms()), clock_ms(), :ended, 1, :wake_at
 )
 ON CONFLICT (id) DO NOTHING
 RETURNING rev, created, updated;
@@ -58,7 +58,7 @@ ON CONFLICT (run, stage, number) DO UPDATE SET
 -- name: add_entry
 INSERT INTO journal (run, stage, attempt, epoch, at, kind, what, facts)
 VALUES (
-    :run, :stage, :attempt, :epoch, CASE WHEN :at = 0 THEN clock_ms() ELSE :at END, :kind, :what, :facts
+    :run, :stage, :attempt, :epoch, COALESCE(NULLIF(CAST(:at AS BIGINT), 0), clock_ms()), :kind, :what, :facts
 );
 
 -- name: run
@@ -76,25 +76,25 @@ SELECT id FROM run WHERE id >= :prefix AND id < :above ORDER BY id LIMIT 6;
 -- name: newest_run_ids
 SELECT id FROM run ORDER BY created DESC, id DESC LIMIT 200;
 
--- name: runs
+-- name: runs_in
 SELECT * FROM run
-WHERE state IN (:state0, :state1, :state2, :state3, :state4, :state5)
+WHERE state = :state
 ORDER BY created DESC, id DESC LIMIT :limit;
 
--- name: stages_of_runs
+-- name: stages_of_runs_in
 SELECT * FROM stage
 WHERE run IN (
     SELECT id FROM run
-    WHERE state IN (:state0, :state1, :state2, :state3, :state4, :state5)
+    WHERE state = :state
     ORDER BY created DESC, id DESC LIMIT :limit
 )
 ORDER BY run, position, name;
 
--- name: attempts_of_runs
+-- name: attempts_of_runs_in
 SELECT * FROM attempt
 WHERE run IN (
     SELECT id FROM run
-    WHERE state IN (:state0, :state1, :state2, :state3, :state4, :state5)
+    WHERE state = :state
     ORDER BY created DESC, id DESC LIMIT :limit
 )
 ORDER BY run, stage, number;
