@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
-
-import typer
 
 from ..errors import UsageError
 from ..model.deliveries import Delivery
@@ -14,6 +11,7 @@ from . import shapes
 from .opened import in_store, served
 from .options import Options
 from .output import Column
+from .parser import Asked, Parser, count, words
 from .text import ago
 
 
@@ -24,21 +22,22 @@ class Deed(StrEnum):
     DROP = "drop"
 
 
-def dead(
-    ctx: typer.Context,
-    deed: Annotated[Deed | None, typer.Argument(help="Left out: list them.")] = None,
-    number: Annotated[int | None, typer.Argument(metavar="ID", help="The delivery's number.")] = None,
-) -> None:
+def add_dead(parser: Parser) -> None:
+    """The arguments of `dead`."""
+    parser.add_argument("deed", nargs="?", choices=words(Deed), help="left out: list them")
+    parser.add_argument("number", nargs="?", type=count, metavar="ID", help="the delivery's number")
+
+
+def dead(options: Options, asked: Asked) -> None:
     """Handler deliveries that were given up: list them, retry one, or drop it."""
-    options: Options = ctx.obj
-    if deed is None:
+    if asked.deed is None:
         _list(options)
-    elif number is None:
+    elif asked.number is None:
         raise UsageError(
-            f"`reactor dead {deed}` needs the delivery's number", remedy="`reactor dead` lists them"
+            f"`reactor dead {asked.deed}` needs the delivery's number", remedy="`reactor dead` lists them"
         )
     else:
-        in_store(options, lambda store: _act(options, store, deed, number))
+        in_store(options, lambda store: _act(options, store, Deed(asked.deed), asked.number))
 
 
 async def _act(options: Options, store: Store, deed: Deed, number: int) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..model.asks import Ask, AskState
 from ..model.runs import Attempt, Command, Evidence, JournalEntry, Lease, Run
@@ -16,6 +14,7 @@ from . import shapes
 from .opened import in_store
 from .options import Options
 from .output import Output
+from .parser import Asked, Parser
 from .text import ago, amount, clock_time, iso, moment, one_line, price
 from .words import Prospect, keeper, missing, phase, prospects
 
@@ -32,18 +31,20 @@ class Known:
     now: int
 
 
-def explain(
-    ctx: typer.Context, run: Annotated[str, typer.Argument(help="A run's id, or its beginning.")]
-) -> None:
+def add_explain(parser: Parser) -> None:
+    """The arguments of `explain`."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
+
+
+def explain(options: Options, asked: Asked) -> None:
     """Why a run stands where it stands.
 
     For every attempt what was decided, done and found, with times and the evidence of the completion gate;
     then what is missing now, what happens next and when, and who drives the run.
     """
-    options: Options = ctx.obj
 
     async def read(store: Store) -> Known:
-        found = await store.run(run)
+        found = await store.run(asked.run)
         return Known(
             found,
             await store.journal(found.id),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from ..errors import ReactorError, UsageError
+from ..errors import ReactorError
 from .root import entry, overview
 
 INTERRUPTED = 130
@@ -21,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - the outermost fence: nothing may end as a traceback
-        return _answer(error, verbose=_verbose(arguments))
+        return answer(error, verbose=_verbose(arguments))
     return code
 
 
@@ -35,12 +34,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"opencode-reactor {version('opencode-reactor')}")
         return 0
     known = entry(arguments[0])
-    from .command import built
+    from .parser import call
 
-    code: object = built(known).main(
-        args=list(arguments[1:]), prog_name=f"reactor {known.name}", standalone_mode=False
-    )
-    return code if isinstance(code, int) else 0
+    return call(known, arguments[1:])
 
 
 def complain(error: ReactorError) -> None:
@@ -48,7 +44,8 @@ def complain(error: ReactorError) -> None:
     _say(str(error))
 
 
-def _answer(error: BaseException, *, verbose: bool) -> int:
+def answer(error: BaseException, *, verbose: bool) -> int:
+    """Say on stderr what an error means and return the exit code for it."""
     leaves = list(_leaves(error))
     if verbose:
         import traceback
@@ -56,7 +53,7 @@ def _answer(error: BaseException, *, verbose: bool) -> int:
         traceback.print_exception(error)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return INTERRUPTED
-    if all(_pipe_broke(leaf) for leaf in leaves):
+    if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
         return _reader_gone()
     expected = {str(leaf): leaf for leaf in leaves if isinstance(leaf, ReactorError)}
     for leaf in expected.values():
@@ -68,27 +65,13 @@ def _answer(error: BaseException, *, verbose: bool) -> int:
 
 
 def _confess(error: BaseException, *, verbose: bool) -> int:
-    from typer import Abort
-    from typer.exceptions import TyperException
-
-    if isinstance(error, (Abort, EOFError)):
-        return INTERRUPTED
     if isinstance(error, SystemExit):
+        # argparse's, after it printed the help.
         return error.code if isinstance(error.code, int) else 0
-    if isinstance(error, TyperException):
-        return _say_usage(error)
     _say(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
     if not verbose:
         print("  this is a defect of reactor: the same command with -v shows where", file=sys.stderr)
     return 1
-
-
-def _say_usage(error: Any) -> int:
-    _say(" ".join(error.format_message().replace("Value error, ", "").split()))
-    context = getattr(error, "ctx", None)
-    if context is not None:
-        print(f"  {context.command_path} --help says what is known", file=sys.stderr)
-    return UsageError.exit_code
 
 
 def _say(text: str) -> None:
@@ -105,11 +88,6 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
     else:
         yield error
-
-
-def _pipe_broke(error: BaseException) -> bool:
-    # typer answers a broken pipe with an exit of its own.
-    return isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
 
 
 def _verbose(arguments: Sequence[str]) -> bool:

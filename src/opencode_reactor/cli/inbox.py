@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
-
-import typer
+from dataclasses import dataclass
 
 from ..errors import Conflict, UsageError
 from ..model.asks import Ask, AskKind, AskState, Reply
@@ -15,15 +12,13 @@ from .answers import labels_for
 from .opened import in_store, person, served
 from .options import Options
 from .output import Column
+from .parser import Asked, Parser, words
 from .text import ago, one_line
 from .words import how_to_answer, subject
 
-AskArgument = Annotated[str, typer.Argument(help="An ask's id, its beginning, or OpenCode's own id of it.")]
 
-
-def inbox(ctx: typer.Context) -> None:
+def inbox(options: Options, _asked: Asked) -> None:
     """What waits for a person, over all servers and sessions, oldest first."""
-    options: Options = ctx.obj
     url = options.chosen_server(options.settings()).url if options.server else None
 
     async def waiting(store: Store) -> tuple[list[Ask], int]:
@@ -43,12 +38,14 @@ def inbox(ctx: typer.Context) -> None:
         out.remark("nothing waits for a person")
 
 
-def reply(
-    ctx: typer.Context,
-    ask: AskArgument,
-    word: Annotated[Reply, typer.Argument(metavar="once|always|reject", help="The answer.")],
-    message: Annotated[str, typer.Option("--message", "-m", help="What the model is told with it.")] = "",
-) -> None:
+def add_reply(parser: Parser) -> None:
+    """The arguments of `reply`."""
+    _add_ask(parser)
+    parser.add_argument("word", choices=words(Reply), help="the answer")
+    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="what the model is told with it")
+
+
+def reply(options: Options, asked: Asked) -> None:
     """Answer a permission (once, always, reject) or an approval (once, reject); reject dismisses a question.
 
     A permission refused with -m lets the turn go on: the model reads why. Without, the turn just ends.
@@ -56,52 +53,65 @@ def reply(
     """
 
     async def answered(store: Store) -> None:
-        found = await store.ask(ask)
-        _check_word(found, word)
-        await _tell(ctx.obj, store, found, word, (), message)
+        ask, word = await store.ask(asked.ask), Reply(asked.word)
+        _check_word(ask, word)
+        await _tell(options, store, ask, _Word(reply=word, message=asked.message))
 
-    in_store(ctx.obj, answered)
+    in_store(options, answered)
 
 
-def answer(
-    ctx: typer.Context,
-    ask: AskArgument,
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL…", help="One or more of the offered labels.")],
-) -> None:
+def add_answer(parser: Parser) -> None:
+    """The arguments of `answer`."""
+    _add_ask(parser)
+    parser.add_argument("labels", nargs="+", metavar="LABEL", help="an offered label, or your own words")
+
+
+def answer(options: Options, asked: Asked) -> None:
     """Answer a question with the labels it offers, or in your own words where it takes them.
 
-    One question: each argument is one label. Several questions: one argument for each, in their order;
-    several labels for one of them are joined by commas. `reactor inbox` shows questions and labels.
+    One question: each argument is one label. Several questions: one argument for each, in their
+    order; several labels for one of them are joined by commas. `reactor inbox` shows the labels.
     """
 
     async def answered(store: Store) -> None:
-        found = await store.ask(ask)
-        if found.kind is not AskKind.QUESTION:
-            raise UsageError(f"ask {found.id} is a {found.kind}", remedy=how_to_answer(found))
-        answers = labels_for(found.questions, labels) if found.state is AskState.OPEN else ()
-        await _tell(ctx.obj, store, found, None, answers, "")
+        ask = await store.ask(asked.ask)
+        if ask.kind is not AskKind.QUESTION:
+            raise UsageError(f"ask {ask.id} is a {ask.kind}", remedy=how_to_answer(ask))
+        # Whether the labels fit says nothing any more where somebody was first; the store says who.
+        answers = labels_for(ask.questions, asked.labels) if ask.state is AskState.OPEN else ()
+        await _tell(options, store, ask, _Word(answers=answers))
 
-    in_store(ctx.obj, answered)
+    in_store(options, answered)
 
 
-async def _tell(
-    options: Options,
-    store: Store,
-    ask: Ask,
-    word: Reply | None,
-    answers: Sequence[Sequence[str]],
-    message: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A person's answer."""
+
+    reply: Reply | None = None
+    answers: tuple[tuple[str, ...], ...] = ()
+    message: str = ""
+
+    def __str__(self) -> str:
+        return self.reply or "; ".join(", ".join(labels) for labels in self.answers)
+
+
+def _add_ask(parser: Parser) -> None:
+    parser.add_argument("ask", metavar="ASK", help="an ask's id, its beginning, or OpenCode's own id of it")
+
+
+async def _tell(options: Options, store: Store, ask: Ask, word: _Word) -> None:
     try:
-        told = await store.answer_ask(ask, reply=word, answers=answers, message=message, by=person())
+        told = await store.answer_ask(
+            ask, reply=word.reply, answers=word.answers, message=word.message, by=person()
+        )
     except Conflict as conflict:
         raise UsageError(conflict.message, remedy="nothing was changed") from conflict
     idle = await served(store, ask.server)
     if options.output.json:
         options.output.emit("ask", {**shapes.ask(told), "served": not idle})
         return
-    said = word or "; ".join(", ".join(each) for each in answers)
-    options.output.line(f"{ask.id} answered: {one_line(said)}")
+    options.output.line(f"{ask.id} answered: {one_line(str(word))}")
     if idle:
         options.output.remark(idle)
 

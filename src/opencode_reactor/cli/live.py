@@ -64,6 +64,10 @@ class LiveProgress:
     def note(self, entry: JournalEntry) -> None:
         """The view shows where things stand, not how they came to."""
 
+    def ended(self, run: Run) -> None:
+        """The view goes; what is printed after it stays."""
+        self._run, self._asks = run, ()
+
     def draw(self) -> RenderableType:
         """The view of the last snapshot."""
         run, now = self._run, self._clock.now()

@@ -19,7 +19,7 @@ def in_store(options: Options, work: Callable[[Store], Awaitable[T]]) -> T:
     """What `work` returns, done with the store that the options name."""
 
     async def session() -> T:
-        store = await open_store(options.store_url(options.settings()), clock=SystemClock())
+        store = await open_store(options.settings().store, clock=SystemClock())
         try:
             return await work(store)
         finally:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..errors import ConfigError
 from ..settings import ServerSettings, Settings, load_settings
@@ -18,7 +18,7 @@ LOOPBACK = ("://127.", "://localhost", "://[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was said on the command line beside the command's own options."""
+    """What was said on the command line beside the command's own arguments."""
 
     config: Path | None = None
     server: str | None = None
@@ -32,16 +32,21 @@ class Options:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Output(self.format, quiet=self.quiet))
 
+    @classmethod
+    def of(cls, asked: Namespace) -> Options:
+        """The options out of everything that was asked; those a command does not take have their defaults."""
+        told: dict[str, Any] = {name: getattr(asked, name) for name in _COMMON if hasattr(asked, name)}
+        told["format"] = Format(told.get("format", Format.DEFAULT))
+        return cls(**told)
+
     def settings(self) -> Settings:
         """The settings in force, with `--store` applied. Raises ConfigError."""
         settings = load_settings(self.config, environ=os.environ, cwd=Path.cwd())
-        return settings if self.store is None else settings.with_store(self.store_url(settings))
-
-    def store_url(self, settings: Settings) -> str:
-        """Where the store is. A path given with `--store` is taken from here, not from the file's folder."""
         if self.store is None:
-            return settings.store
-        return self.store if "://" in self.store else str(Path(self.store).expanduser().absolute())
+            return settings
+        # A path typed here is taken from here, not from the file's folder.
+        path = self.store if "://" in self.store else str(Path(self.store).expanduser().absolute())
+        return settings.with_store(path)
 
     def chosen_server(self, settings: Settings) -> ServerSettings:
         """The server that was named, else the first configured one. Raises ConfigError."""
@@ -60,27 +65,27 @@ class Options:
         return str(path.resolve())
 
 
-# Declared once, as a function for typer to read; every command gets those of its parameters that it takes.
-def declared(
-    config: Annotated[Path | None, typer.Option(help="The configuration file.", metavar="FILE")] = None,
-    server: Annotated[
-        str | None, typer.Option(help="The OpenCode server, or a configured name.", metavar="URL|NAME")
-    ] = None,
-    dir: Annotated[  # noqa: A002 - the option's name
-        Path | None, typer.Option(help="The project directory sessions work in.", metavar="PATH")
-    ] = None,
-    store: Annotated[str | None, typer.Option(help="Where runs are kept.", metavar="URL")] = None,
-    format: Annotated[  # noqa: A002 - the option's name
-        Format, typer.Option(help="json: one object a line on stdout.")
-    ] = Format.DEFAULT,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks, only results.")] = False,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; tracebacks too.")
-    ] = 0,
-) -> None:
-    """See `Options`."""
+_COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "config": (("--config",), {"metavar": "FILE", "type": Path, "help": "the configuration file"}),
+    "server": (("--server",), {"metavar": "URL|NAME", "help": "the OpenCode server, or a configured name"}),
+    "dir": (("--dir",), {"metavar": "PATH", "type": Path, "help": "the project directory sessions work in"}),
+    "store": (("--store",), {"metavar": "URL", "help": "where runs are kept: sqlite:///… or a path"}),
+    "format": (
+        ("--format",),
+        {
+            "choices": [form.value for form in Format],
+            "default": Format.DEFAULT.value,
+            "help": "json: one object a line on stdout",
+        },
+    ),
+    "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no remarks, only results"}),
+    "verbose": (("-v", "--verbose"), {"action": "count", "default": 0, "help": "say more; tracebacks too"}),
+}
 
 
-def options_from(told: dict[str, Any]) -> Options:
-    """The options out of a command's parameters; those a command does not take have their defaults."""
-    return Options(**told)
+def add_common(parser: ArgumentParser, names: Iterable[str]) -> None:
+    """Give a command those of the common options that mean something to it."""
+    group = parser.add_argument_group("common options")
+    for name in names:
+        flags, keywords = _COMMON[name]
+        group.add_argument(*flags, **keywords)

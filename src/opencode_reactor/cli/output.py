@@ -89,6 +89,10 @@ class Output:
         """A line of result."""
         print(text, file=self._out)
 
+    def flush(self) -> None:
+        """Hand over what was written: somebody reads along."""
+        self._out.flush()
+
     def remark(self, text: str) -> None:
         """A line for the person beside the result: on stderr, and not at all with -q."""
         if not self.quiet:

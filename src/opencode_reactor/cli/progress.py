@@ -37,6 +37,10 @@ class Progress(Protocol):
         """A new line of the run's history."""
         ...
 
+    def ended(self, run: Run) -> None:
+        """Nothing more is followed: the run is over, or waits for a person."""
+        ...
+
 
 def progress(output: Output, *, verbose: bool = False, clock: Clock | None = None) -> Progress:
     """The way of following that fits where the output goes."""
@@ -96,7 +100,7 @@ class JsonProgress(_Followed):
         emit = self._output.emit
         if before is None:
             emit("run.started", {"run": shapes.run_line(run)})
-        elif (before.state, before.waiting_on) != (run.state, run.waiting_on) and not run.state.final:
+        elif (before.state, before.waiting_on) != (run.state, run.waiting_on):
             emit("run.changed", {"run": shapes.run_line(run)})
         for stage in changed_stages(before, run):
             emit("stage.changed", {"run": run.id, "stage": stage.name, **_without_attempts(stage)})
@@ -106,8 +110,10 @@ class JsonProgress(_Followed):
             emit("ask.opened", {"ask": shapes.ask(ask)})
         for gone in self.gone_asks(asks):
             emit("ask.closed", {"run": run.id, "ask": gone})
-        if run.state.final and not (before is not None and before.state.final):
-            emit("run.finished", {"run": shapes.whole_run(run)})
+
+    def ended(self, run: Run) -> None:
+        """The last line, whatever the run's state."""
+        self._output.emit("run.finished", {"run": shapes.whole_run(run)})
 
     def note(self, entry: JournalEntry) -> None:
         """One journal line."""
@@ -139,8 +145,10 @@ class LineProgress(_Followed):
         for ask in self.new_asks(asks):
             self._line(f"{ask.kind} {ask.id}: {subject(ask)}  ->  {how_to_answer(ask)}")
         self.gone_asks(asks)
-        if run.state.final and not (before is not None and before.state.final):
-            self._line(f"run {run.id}: {run.state}{f': {one_line(run.detail)}' if run.detail else ''}")
+
+    def ended(self, run: Run) -> None:
+        """The last line."""
+        self._line(f"run {run.id}: {run.state}{f': {one_line(run.detail)}' if run.detail else ''}")
 
     def note(self, entry: JournalEntry) -> None:
         """With -v the journal is told too."""

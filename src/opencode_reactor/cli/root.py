@@ -1,7 +1,6 @@
 """The commands by name: `reactor --help` reads this table and no more.
 
-typer alone would take most of the 60 ms in which the help is to be there, so it is imported for the one
-command that runs, and that command's module with it.
+A command's module is imported when that command runs.
 """
 
 from __future__ import annotations

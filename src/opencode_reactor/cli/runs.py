@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from collections.abc import Callable
 
 from ..model.runs import Attempt, Run, RunState, StageRun
 from ..model.sessions import NO_TOKENS
@@ -13,30 +11,33 @@ from . import shapes
 from .opened import in_store
 from .options import Options
 from .output import Cell, Column, Output, state_cell
+from .parser import Asked, Parser, count, words
 from .text import ago, amount, clean, moment, one_line, price, span
 
 ALL = 100_000
 """How many runs are looked through where only some of them are wanted."""
 
 
-def runs(
-    ctx: typer.Context,
-    state: Annotated[
-        list[RunState] | None,
-        typer.Option(help="Only runs in this state; may be given several times.", metavar="STATE"),
-    ] = None,
-    limit: Annotated[int, typer.Option(help="At most this many.", min=1, metavar="N")] = 50,
-) -> None:
+def add_runs(parser: Parser) -> None:
+    """The arguments of `runs`."""
+    parser.add_argument(
+        "--state", action="append", choices=words(RunState), help="only runs in this state; repeatable"
+    )
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most this many (50)")
+
+
+def runs(options: Options, asked: Asked) -> None:
     """List runs, newest first.
 
     --server and --dir show those of one server or one project directory.
     """
-    options: Options = ctx.obj
-    out = options.output
+    out, fits = options.output, _chooser(options)
+    states = [RunState(state) for state in asked.state or ()] or None
+    limit: int = asked.limit
 
     async def listed(store: Store) -> tuple[list[Run], int]:
-        wanted = await store.runs(state=state or None, limit=ALL if options.server or options.dir else limit)
-        return [run for run in wanted if _fits(run, options)][:limit], store.now()
+        found = await store.runs(state=states, limit=ALL if options.server or options.dir else limit)
+        return [run for run in found if fits(run)][:limit], store.now()
 
     found, now = in_store(options, listed)
     if out.json:
@@ -45,17 +46,19 @@ def runs(
     elif found:
         out.table(_HEADS, [_row(run, now) for run in found])
     else:
-        out.remark("no runs" if state is None else "no runs in that state")
+        out.remark("no runs" if states is None else "no runs in that state")
 
 
-def show(
-    ctx: typer.Context, run: Annotated[str, typer.Argument(help="A run's id, or its beginning.")]
-) -> None:
+def add_show(parser: Parser) -> None:
+    """The arguments of `show`."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
+
+
+def show(options: Options, asked: Asked) -> None:
     """Show one run with its stages; with -v their whole answers too."""
-    options: Options = ctx.obj
 
     async def found(store: Store) -> tuple[Run, int]:
-        return await store.run(run), store.now()
+        return await store.run(asked.run), store.now()
 
     one, now = in_store(options, found)
     if options.output.json:
@@ -88,13 +91,14 @@ _STAGE_HEADS = (
 )
 
 
-def _fits(run: Run, options: Options) -> bool:
+def _chooser(options: Options) -> Callable[[Run], bool]:
+    """Whether a run is on the server and in the directory that were named."""
     if options.server is None and options.dir is None:
-        return True
+        return lambda _run: True
     server = options.chosen_server(options.settings())
-    if options.server is not None and run.server != server.url:
-        return False
-    return options.dir is None or run.directory == options.directory(server)
+    directory = None if options.dir is None else options.directory(server)
+    url = None if options.server is None else server.url
+    return lambda run: url in {None, run.server} and directory in {None, run.directory}
 
 
 def _row(run: Run, now: int) -> list[Cell | str]:

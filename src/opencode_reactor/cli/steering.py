@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from ..errors import NotKnown, UsageError
 from ..model.runs import Command, CommandKind, Run, RunState, StageState, WaitingOn
 from ..store import Store
 from . import shapes
 from .opened import in_store, person, served
 from .options import Options
+from .parser import Asked, Parser
 
-RunArgument = Annotated[str, typer.Argument(help="A run's id, or its beginning.")]
+
+def add_cancel(parser: Parser) -> None:
+    """The arguments of `cancel`."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
 
 
-def cancel(ctx: typer.Context, run: RunArgument) -> None:
+def cancel(options: Options, asked: Asked) -> None:
     """Stop a run: what is under way is aborted, nothing further is sent."""
 
     async def told(store: Store) -> None:
-        found = await store.run(run)
-        if found.state.final:
-            raise UsageError(f"run {found.id} is over: {found.state}", remedy="there is nothing to cancel")
-        await _tell(ctx.obj, store, found, await store.add_command(found.id, CommandKind.CANCEL, by=person()))
+        run = await store.run(asked.run)
+        if run.state.final:
+            raise UsageError(f"run {run.id} is over: {run.state}", remedy="there is nothing to cancel")
+        await _tell(options, store, run, await store.add_command(run.id, CommandKind.CANCEL, by=person()))
 
-    in_store(ctx.obj, told)
+    in_store(options, told)
 
 
-def retry(
-    ctx: typer.Context,
-    run: RunArgument,
-    stage: Annotated[str, typer.Option(help="Only this stage; else every stage that failed or waits.")] = "",
-) -> None:
+def add_retry(parser: Parser) -> None:
+    """The arguments of `retry`."""
+    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
+    parser.add_argument("--stage", default="", help="only this one; else every stage that failed or waits")
+
+
+def retry(options: Options, asked: Asked) -> None:
     """Let a failed, cancelled or escalated run go on where it stopped: succeeded stages are not repeated."""
 
     async def told(store: Store) -> None:
-        found = await store.run(run)
-        _check_retry(found, stage)
-        command = await store.add_command(found.id, CommandKind.RETRY, stage=stage, by=person())
-        await _tell(ctx.obj, store, found, command)
+        run = await store.run(asked.run)
+        _check_retry(run, asked.stage)
+        command = await store.add_command(run.id, CommandKind.RETRY, stage=asked.stage, by=person())
+        await _tell(options, store, run, command)
 
-    in_store(ctx.obj, told)
+    in_store(options, told)
 
 
 def _check_retry(run: Run, stage: str) -> None:

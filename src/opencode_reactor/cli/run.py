@@ -1,0 +1,195 @@
+"""`reactor run` and `reactor prompt`: one run, followed to its end, with an exit code that can be trusted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from ..app import ASKS, Reactor, Until
+from ..clock import SystemClock
+from ..errors import ReactorError, UsageError
+from ..model.asks import Ask
+from ..model.runs import Run, RunState
+from ..pipeline.definition import Pipeline
+from ..pipeline.loading import load
+from .logs import configure_logs
+from .options import Options
+from .output import Output
+from .parser import Asked, Parser
+from .progress import Progress, progress
+from .runs import stages_table
+from .shapes import plain
+from .submit import add_pipeline, inputs_of
+from .text import clean, one_line
+
+WAITS_FOR_A_PERSON = 3
+INTERRUPTED = 130
+PROMPT = "prompt"
+"""Name of the pipeline and of the stage that `reactor prompt` runs."""
+
+
+def add_run(parser: Parser) -> None:
+    """The arguments of `run`."""
+    add_pipeline(parser)
+    _add_waiting(parser)
+
+
+def run(options: Options, asked: Asked) -> int:
+    """Run one pipeline to its end, with live progress on a terminal.
+
+    Exit code 0: succeeded; 1: failed or cancelled; 3: waits for a person. An open ask is waited for
+    (answer it from another terminal: `reactor inbox`). A run that was escalated to a person is waited
+    for on a terminal only, or with --wait. Interrupted, the run stays resumable by `reactor serve`.
+    """
+    pipeline, inputs = load(asked.pipeline), inputs_of(asked.input)
+    last = _follow(options, asked, pipeline, inputs)
+    if last is None:
+        return INTERRUPTED
+    if not options.output.json:
+        stages_table(last, options.output, SystemClock().now())
+        _conclude(last, options.output)
+    return exit_code(last)
+
+
+def add_prompt(parser: Parser) -> None:
+    """The arguments of `prompt`."""
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="what to ask; - reads it from stdin")
+    parser.add_argument("--output", type=Path, metavar="SCHEMA", help="the answer's JSON Schema, a file")
+    parser.add_argument("--agent", metavar="NAME", help="the agent that answers")
+    parser.add_argument("--model", metavar="PROVIDER/MODEL", help="the model that answers")
+    parser.add_argument("--variant", metavar="NAME", help="the model's variant")
+    parser.add_argument("--timeout", metavar="TIME", help="how long an attempt may take, as in 20m")
+    parser.add_argument("--attempts", type=int, metavar="N", help="how many attempts there may be")
+    parser.add_argument("--check", action="append", metavar="COMMAND", help="must exit 0; repeatable")
+    _add_waiting(parser)
+
+
+def prompt(options: Options, asked: Asked) -> int:
+    """Send one prompt and print the answer: a pipeline of one stage, without a file.
+
+    Exit code 0 only with proof: an empty answer, a refused permission, a wrong shape or a failed check
+    is no success. With --output the answer is the JSON that fits the schema.
+    """
+    text = sys.stdin.read() if asked.text == ["-"] else " ".join(asked.text)
+    if not text.strip():
+        raise UsageError("the prompt is empty", remedy="say what to ask")
+    last = _follow(options, asked, prompt_pipeline(asked), {"text": text})
+    if last is None:
+        return INTERRUPTED
+    if not options.output.json:
+        _print_answer(last, options.output)
+    return exit_code(last)
+
+
+def prompt_pipeline(asked: Asked) -> Pipeline:
+    """The pipeline of one stage. Its text is an input: braces in it are no template."""
+    names = ("agent", "model", "variant", "timeout", "attempts", "check")
+    stage: dict[str, Any] = {name: value for name in names if (value := getattr(asked, name)) is not None}
+    if asked.output is not None:
+        stage["output"] = str(asked.output.absolute())
+    stage |= {"name": PROMPT, "prompt": "{{ inputs.text }}"}
+    tree = {"name": PROMPT, "inputs": {"text": {"type": "string"}}, "stages": [stage]}
+    return Pipeline.model_validate(tree).inlined()
+
+
+def exit_code(last: Run) -> int:
+    """0 succeeded, 1 failed or cancelled, 3 waits for a person."""
+    if last.state is RunState.SUCCEEDED:
+        return 0
+    return 1 if last.state.final else WAITS_FOR_A_PERSON
+
+
+def _add_waiting(parser: Parser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--wait", action="store_true", help="wait for a person however long, off a terminal too"
+    )
+    group.add_argument("--no-wait", action="store_true", help="end with 3 as soon as a person is needed")
+
+
+def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[str, str]) -> Run | None:
+    """The run's last snapshot; None if it was interrupted."""
+    settings = options.settings()
+    configure_logs(settings.log, least="warning", verbose=options.verbose, quiet=options.quiet)
+    server = options.chosen_server(settings)
+    directory = options.directory(server)
+    reactor = Reactor(settings)
+    attended = sys.stderr.isatty() and sys.stdin.isatty()
+    until = Until(asked=asked.no_wait, escalated=not asked.wait and not attended)
+    shown = _Shown(progress(options.output, verbose=bool(options.verbose)))
+
+    async def followed() -> Run:
+        return await reactor.run(
+            pipeline, dict(inputs), server=server, directory=directory, listener=shown.take, until=until
+        )
+
+    # A daemon's stop is a person's stop: the run stays where it is.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    try:
+        with shown.progress:
+            last = anyio.run(followed)
+        shown.progress.ended(last)
+    except KeyboardInterrupt:
+        _say_interrupted(shown.last, options.output)
+        return None
+    except ReactorError:
+        _say_kept(shown.last, options.output)
+        raise
+    return last
+
+
+class _Shown:
+    """Passes snapshots on to the progress and remembers the last: what is said if it ends early."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.progress = shown
+        self.last: Run | None = None
+
+    def take(self, run: Run, asks: tuple[Ask, ...] | Any) -> None:
+        self.last = run
+        self.progress.update(run, asks)
+
+
+def _say_interrupted(last: Run | None, output: Output) -> None:
+    if last is None:
+        output.remark("reactor: interrupted, nothing was started")
+    else:
+        output.remark(
+            f"reactor: interrupted; run {last.id} stays where it is: `reactor serve` goes on with it"
+        )
+
+
+def _say_kept(last: Run | None, output: Output) -> None:
+    if last is not None and not last.state.final:
+        output.remark(f"reactor: run {last.id} stays where it is: `reactor serve` goes on with it")
+
+
+def _conclude(last: Run, output: Output) -> None:
+    reason = one_line(": ".join(filter(None, (last.failure, last.detail))))
+    output.remark("")
+    output.remark(f"run {last.id}: {last.state}{f': {reason}' if reason else ''}")
+    if not last.state.final:
+        how = "reactor inbox" if last.waiting_on in ASKS else f"reactor retry {last.id}"
+        output.remark(
+            f"it waits for a person: `{how}`, then `reactor serve`; `reactor explain {last.id}` says why"
+        )
+    elif last.state is not RunState.SUCCEEDED:
+        output.remark(
+            f"`reactor explain {last.id}` says why; `reactor retry {last.id}` and `reactor serve` go on"
+        )
+
+
+def _print_answer(last: Run, output: Output) -> None:
+    stage = last.stage(PROMPT)
+    if last.state is not RunState.SUCCEEDED:
+        _conclude(last, output)
+    elif stage.output is not None:
+        output.line(json.dumps(plain(stage.output), indent=2, ensure_ascii=False))
+    else:
+        output.line(clean(stage.text))
