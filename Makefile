@@ -11,6 +11,12 @@ STAMP := .venv/.installed
 FETCHED_NEWEST := .opencode-bin/$(NEWEST)/opencode
 FETCHED_OLDEST := .opencode-bin/$(OLDEST)/opencode
 
+# The stamp holds the checkout's path: a copied or moved checkout's environment points elsewhere.
+HERE := $(shell pwd)
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(HERE))
+.PHONY: $(STAMP)
+endif
+
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -48,15 +54,15 @@ $(STAMP): pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or later, or name it: make PYTHON=…" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$$("$(PYTHON)" --version) is too old: Python 3.11 or later is needed. Name one: make PYTHON=python3.12" >&2; exit 1; }
-	@# A half-made environment (an interrupted run, another Python, a moved checkout) is made anew.
-	@"$(BIN)/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	@# Made anew when it was not finished, made elsewhere, or its Python is gone.
+	@[ "$$(cat $(STAMP) 2>/dev/null)" = "$(HERE)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  echo "Making .venv"; rm -rf .venv; "$(PYTHON)" -m venv .venv || { \
 	    echo "Python's venv module does not work here (Debian and Ubuntu: install python3-venv)." >&2; exit 1; }; }
 	@echo "Installing the package and its tools into .venv"
 	@# Dependency groups need pip 25.1.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
-	@touch $(STAMP)
+	@printf '%s' "$(HERE)" >$(STAMP)
 
 .opencode-bin/%/opencode: | $(STAMP)
 	@echo "Fetching opencode $* with npm"

@@ -62,6 +62,8 @@ class Listener:
         conversation = asyncio.ensure_future(_Connection(reader, writer, self._answer).run())
         self._open.add(conversation)
         conversation.add_done_callback(self._open.discard)
+        # Also where it is cancelled before its first step, which is before its own clean-up.
+        conversation.add_done_callback(lambda _: writer.close())
 
 
 class _Connection:
