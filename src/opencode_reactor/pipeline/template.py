@@ -274,6 +274,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return attr in _MAPPING_METHODS
         return super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """`format` is not offered: it takes widths from the text. jinja2 asks this before the above."""
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Repetition and powers are bounded; `%` on text would take widths from the text."""
         match operator:
