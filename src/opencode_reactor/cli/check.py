@@ -13,7 +13,7 @@ from ..pipeline.policy import parse
 from ..settings import Settings
 from .fence import complain
 from .options import Options
-from .parser import Asked, Parser
+from .parser import Asked
 
 YAML = (".yaml", ".yml", ".json")
 PASSED_OVER = ("_", "test_", "conftest")
@@ -28,19 +28,8 @@ class Found:
     problem: ReactorError | None = None
 
 
-def add_check(parser: Parser) -> None:
-    """The arguments of `check`."""
-    parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="pipelines (YAML or Python), handlers, folders of them"
-    )
-
-
 def check(options: Options, asked: Asked) -> int:
-    """Load pipelines, handlers and the configuration; say everything that is wrong, with file and line.
-
-    Without PATH: the configuration, the handlers it names, and ./pipelines. Exit code 2 if anything is
-    wrong. Nothing is sent and no server is asked.
-    """
+    """Load everything; say what is wrong."""
     out = options.output
     wrong = 0
     for found in _everything(options, [Path(path) for path in asked.paths]):

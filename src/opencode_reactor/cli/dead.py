@@ -11,7 +11,7 @@ from . import shapes
 from .opened import in_store, served
 from .options import Options
 from .output import Column
-from .parser import Asked, Parser, count, words
+from .parser import Asked
 from .text import ago
 
 
@@ -22,14 +22,8 @@ class Deed(StrEnum):
     DROP = "drop"
 
 
-def add_dead(parser: Parser) -> None:
-    """The arguments of `dead`."""
-    parser.add_argument("deed", nargs="?", choices=words(Deed), help="left out: list them")
-    parser.add_argument("number", nargs="?", type=count, metavar="ID", help="the delivery's number")
-
-
 def dead(options: Options, asked: Asked) -> None:
-    """Handler deliveries that were given up: list them, retry one, or drop it."""
+    """List dead deliveries, or act on one."""
     if asked.deed is None:
         _list(options)
     elif asked.number is None:

@@ -38,11 +38,7 @@ class Finding:
 
 
 def doctor(options: Options, _asked: Asked) -> int:
-    """Try everything: Python, configuration, store, handlers; for each server its reachability, login,
-    version and dialect, event stream, agents and models. A line each; where one fails, the mend.
-
-    Exit code 0: all is well; 2: something here is to be mended; 4: a server is.
-    """
+    """Try everything, a line each."""
     codes: set[int] = set()
 
     async def examine() -> None:

@@ -21,7 +21,7 @@ from .connected import client_of
 from .logs import configure_logs
 from .options import Options
 from .output import Output
-from .parser import Asked, Parser, count
+from .parser import Asked
 from .text import clock_time, iso, one_line
 
 QUIET_TYPES = ("*.delta", "server.heartbeat")
@@ -29,21 +29,8 @@ QUIET_TYPES = ("*.delta", "server.heartbeat")
 _WIDTH = 200
 
 
-def add_events(parser: Parser) -> None:
-    """The arguments of `events`."""
-    parser.add_argument("-f", "--follow", action="store_true", help="until interrupted")
-    parser.add_argument("--for", dest="span", default="10s", metavar="TIME", help="how long, else (10s)")
-    parser.add_argument("--limit", type=count, metavar="N", help="end after so many events")
-    parser.add_argument("--type", action="append", metavar="GLOB", help="only types that match; repeatable")
-    parser.add_argument("--session", metavar="ID", help="only this session and its subagents")
-
-
 def events(options: Options, asked: Asked) -> None:
-    """Print the server's events as they come, from now on.
-
-    Without --follow it ends after --for (10s), or after --limit events. Streaming text deltas and
-    heartbeats are left out unless --type asks for them, as in --type '*'.
-    """
+    """Print events as they come."""
     settings = options.settings()
     try:
         seconds = None if asked.follow else duration(asked.span) / 1000

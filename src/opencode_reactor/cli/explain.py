@@ -14,7 +14,7 @@ from . import shapes
 from .opened import in_store
 from .options import Options
 from .output import Output
-from .parser import Asked, Parser
+from .parser import Asked
 from .text import ago, amount, clock_time, iso, moment, one_line, price
 from .words import Prospect, keeper, missing, phase, prospects
 
@@ -31,17 +31,8 @@ class Known:
     now: int
 
 
-def add_explain(parser: Parser) -> None:
-    """The arguments of `explain`."""
-    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
-
-
 def explain(options: Options, asked: Asked) -> None:
-    """Why a run stands where it stands.
-
-    For every attempt what was decided, done and found, with times and the evidence of the completion gate;
-    then what is missing now, what happens next and when, and who drives the run.
-    """
+    """Tell the story of a run."""
 
     async def read(store: Store) -> Known:
         found = await store.run(asked.run)

@@ -34,7 +34,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"opencode-reactor {version('opencode-reactor')}")
         return 0
     known = entry(arguments[0])
-    from .parser import call
+    from .call import call
 
     return call(known, arguments[1:])
 

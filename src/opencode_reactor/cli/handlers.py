@@ -13,10 +13,7 @@ from .parser import Asked
 
 
 def handlers(options: Options, _asked: Asked) -> int:
-    """List the handlers of the configured folders: events, place, how they are delivered.
-
-    Exit code 2 if one of them cannot be loaded.
-    """
+    """List what is loaded."""
     out = options.output
     loaded = load(options.settings().handlers)
     if out.json:

@@ -12,13 +12,13 @@ from .answers import labels_for
 from .opened import in_store, person, served
 from .options import Options
 from .output import Column
-from .parser import Asked, Parser, words
+from .parser import Asked
 from .text import ago, one_line
 from .words import how_to_answer, subject
 
 
 def inbox(options: Options, _asked: Asked) -> None:
-    """What waits for a person, over all servers and sessions, oldest first."""
+    """List what waits for a person."""
     url = options.chosen_server(options.settings()).url if options.server else None
 
     async def waiting(store: Store) -> tuple[list[Ask], int]:
@@ -38,19 +38,8 @@ def inbox(options: Options, _asked: Asked) -> None:
         out.remark("nothing waits for a person")
 
 
-def add_reply(parser: Parser) -> None:
-    """The arguments of `reply`."""
-    _add_ask(parser)
-    parser.add_argument("word", choices=words(Reply), help="the answer")
-    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="what the model is told with it")
-
-
 def reply(options: Options, asked: Asked) -> None:
-    """Answer a permission (once, always, reject) or an approval (once, reject); reject dismisses a question.
-
-    A permission refused with -m lets the turn go on: the model reads why. Without, the turn just ends.
-    `always` holds for the server's whole directory until it restarts.
-    """
+    """Answer a permission or an approval."""
 
     async def answered(store: Store) -> None:
         ask, word = await store.ask(asked.ask), Reply(asked.word)
@@ -60,18 +49,8 @@ def reply(options: Options, asked: Asked) -> None:
     in_store(options, answered)
 
 
-def add_answer(parser: Parser) -> None:
-    """The arguments of `answer`."""
-    _add_ask(parser)
-    parser.add_argument("labels", nargs="+", metavar="LABEL", help="an offered label, or your own words")
-
-
 def answer(options: Options, asked: Asked) -> None:
-    """Answer a question with the labels it offers, or in your own words where it takes them.
-
-    One question: each argument is one label. Several questions: one argument for each, in their
-    order; several labels for one of them are joined by commas. `reactor inbox` shows the labels.
-    """
+    """Answer a question."""
 
     async def answered(store: Store) -> None:
         ask = await store.ask(asked.ask)
@@ -94,10 +73,6 @@ class _Word:
 
     def __str__(self) -> str:
         return self.reply or "; ".join(", ".join(labels) for labels in self.answers)
-
-
-def _add_ask(parser: Parser) -> None:
-    parser.add_argument("ask", metavar="ASK", help="an ask's id, its beginning, or OpenCode's own id of it")
 
 
 async def _tell(options: Options, store: Store, ask: Ask, word: _Word) -> None:

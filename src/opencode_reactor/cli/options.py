@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..settings import ServerSettings, Settings, load_settings
 from .output import Format, Output
+from .shared_options import COMMON
 
 LOOPBACK = ("://127.", "://localhost", "://[::1]")
 
@@ -35,8 +35,8 @@ class Options:
     @classmethod
     def of(cls, asked: Namespace) -> Options:
         """The options out of everything that was asked; those a command does not take have their defaults."""
-        told: dict[str, Any] = {name: getattr(asked, name) for name in _COMMON if hasattr(asked, name)}
-        told["format"] = Format(told.get("format", Format.DEFAULT))
+        told: dict[str, Any] = {name: getattr(asked, name) for name in COMMON if hasattr(asked, name)}
+        told["format"] = Format(told["format"])
         return cls(**told)
 
     def settings(self) -> Settings:
@@ -63,29 +63,3 @@ class Options:
         if not path.is_dir():
             raise ConfigError(f"--dir {self.dir}: there is no such folder", remedy="correct the path")
         return str(path.resolve())
-
-
-_COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "config": (("--config",), {"metavar": "FILE", "type": Path, "help": "the configuration file"}),
-    "server": (("--server",), {"metavar": "URL|NAME", "help": "the OpenCode server, or a configured name"}),
-    "dir": (("--dir",), {"metavar": "PATH", "type": Path, "help": "the project directory sessions work in"}),
-    "store": (("--store",), {"metavar": "URL", "help": "where runs are kept: sqlite:///… or a path"}),
-    "format": (
-        ("--format",),
-        {
-            "choices": [form.value for form in Format],
-            "default": Format.DEFAULT.value,
-            "help": "json: one object a line on stdout",
-        },
-    ),
-    "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no remarks, only results"}),
-    "verbose": (("-v", "--verbose"), {"action": "count", "default": 0, "help": "say more; tracebacks too"}),
-}
-
-
-def add_common(parser: ArgumentParser, names: Iterable[str]) -> None:
-    """Give a command those of the common options that mean something to it."""
-    group = parser.add_argument_group("common options")
-    for name in names:
-        flags, keywords = _COMMON[name]
-        group.add_argument(*flags, **keywords)

@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -21,11 +20,11 @@ from ..pipeline.loading import load
 from .logs import configure_logs
 from .options import Options
 from .output import Output
-from .parser import Asked, Parser
+from .parser import Asked
 from .progress import Progress, progress
 from .runs import stages_table
 from .shapes import plain
-from .submit import add_pipeline, inputs_of
+from .submit import inputs_of
 from .text import clean, one_line
 
 WAITS_FOR_A_PERSON = 3
@@ -34,19 +33,8 @@ PROMPT = "prompt"
 """Name of the pipeline and of the stage that `reactor prompt` runs."""
 
 
-def add_run(parser: Parser) -> None:
-    """The arguments of `run`."""
-    add_pipeline(parser)
-    _add_waiting(parser)
-
-
 def run(options: Options, asked: Asked) -> int:
-    """Run one pipeline to its end, with live progress on a terminal.
-
-    Exit code 0: succeeded; 1: failed or cancelled; 3: waits for a person. An open ask is waited for
-    (answer it from another terminal: `reactor inbox`). A run that was escalated to a person is waited
-    for on a terminal only, or with --wait. Interrupted, the run stays resumable by `reactor serve`.
-    """
+    """Run a pipeline to its end."""
     pipeline, inputs = load(asked.pipeline), inputs_of(asked.input)
     last = _follow(options, asked, pipeline, inputs)
     if last is None:
@@ -57,25 +45,8 @@ def run(options: Options, asked: Asked) -> int:
     return exit_code(last)
 
 
-def add_prompt(parser: Parser) -> None:
-    """The arguments of `prompt`."""
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="what to ask; - reads it from stdin")
-    parser.add_argument("--output", type=Path, metavar="SCHEMA", help="the answer's JSON Schema, a file")
-    parser.add_argument("--agent", metavar="NAME", help="the agent that answers")
-    parser.add_argument("--model", metavar="PROVIDER/MODEL", help="the model that answers")
-    parser.add_argument("--variant", metavar="NAME", help="the model's variant")
-    parser.add_argument("--timeout", metavar="TIME", help="how long an attempt may take, as in 20m")
-    parser.add_argument("--attempts", type=int, metavar="N", help="how many attempts there may be")
-    parser.add_argument("--check", action="append", metavar="COMMAND", help="must exit 0; repeatable")
-    _add_waiting(parser)
-
-
 def prompt(options: Options, asked: Asked) -> int:
-    """Send one prompt and print the answer: a pipeline of one stage, without a file.
-
-    Exit code 0 only with proof: an empty answer, a refused permission, a wrong shape or a failed check
-    is no success. With --output the answer is the JSON that fits the schema.
-    """
+    """Run a pipeline of one stage and print its answer."""
     text = sys.stdin.read() if asked.text == ["-"] else " ".join(asked.text)
     if not text.strip():
         raise UsageError("the prompt is empty", remedy="say what to ask")
@@ -103,14 +74,6 @@ def exit_code(last: Run) -> int:
     if last.state is RunState.SUCCEEDED:
         return 0
     return 1 if last.state.final else WAITS_FOR_A_PERSON
-
-
-def _add_waiting(parser: Parser) -> None:
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--wait", action="store_true", help="wait for a person however long, off a terminal too"
-    )
-    group.add_argument("--no-wait", action="store_true", help="end with 3 as soon as a person is needed")
 
 
 def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[str, str]) -> Run | None:

@@ -11,26 +11,15 @@ from . import shapes
 from .opened import in_store
 from .options import Options
 from .output import Cell, Column, Output, state_cell
-from .parser import Asked, Parser, count, words
+from .parser import Asked
 from .text import ago, amount, clean, moment, one_line, price, span
 
 ALL = 100_000
 """How many runs are looked through where only some of them are wanted."""
 
 
-def add_runs(parser: Parser) -> None:
-    """The arguments of `runs`."""
-    parser.add_argument(
-        "--state", action="append", choices=words(RunState), help="only runs in this state; repeatable"
-    )
-    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most this many (50)")
-
-
 def runs(options: Options, asked: Asked) -> None:
-    """List runs, newest first.
-
-    --server and --dir show those of one server or one project directory.
-    """
+    """List runs."""
     out, fits = options.output, _chooser(options)
     states = [RunState(state) for state in asked.state or ()] or None
     limit: int = asked.limit
@@ -49,13 +38,8 @@ def runs(options: Options, asked: Asked) -> None:
         out.remark("no runs" if states is None else "no runs in that state")
 
 
-def add_show(parser: Parser) -> None:
-    """The arguments of `show`."""
-    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
-
-
 def show(options: Options, asked: Asked) -> None:
-    """Show one run with its stages; with -v their whole answers too."""
+    """Show one run."""
 
     async def found(store: Store) -> tuple[Run, int]:
         return await store.run(asked.run), store.now()

@@ -6,7 +6,7 @@ import json
 from enum import StrEnum
 
 from .options import Options
-from .parser import Asked, Parser, words
+from .parser import Asked
 
 
 class Kind(StrEnum):
@@ -16,22 +16,8 @@ class Kind(StrEnum):
     CONFIG = "config"
 
 
-def add_schema(parser: Parser) -> None:
-    """The arguments of `schema`."""
-    parser.add_argument(
-        "kind",
-        nargs="?",
-        choices=words(Kind),
-        default=Kind.PIPELINE.value,
-        help="pipeline: a pipeline file (the default); config: reactor.toml",
-    )
-
-
 def schema(options: Options, asked: Asked) -> None:
-    """Print the JSON Schema of pipeline files or of reactor.toml, for editors.
-
-    In a pipeline file: `# yaml-language-server: $schema=PATH` on its first line.
-    """
+    """Print a schema."""
     kind = Kind(asked.kind)
     if kind is Kind.CONFIG:
         from ..settings import config_schema

@@ -18,12 +18,7 @@ INTERRUPTED = 130
 
 
 def serve(options: Options, _asked: Asked) -> int:
-    """Care for all configured servers until stopped: handlers, queued runs, asks, expiries.
-
-    --server serves one alone; --dir watches a project directory from the start. Started beside another
-    `reactor serve` or `reactor run` on the same store it waits for its turn. What is under way when it
-    stops goes on when it is started again.
-    """
+    """Care for servers until stopped."""
     settings = options.settings()
     configure_logs(settings.log, least=settings.log.level, verbose=options.verbose, quiet=options.quiet)
     servers = _servers(options, settings)

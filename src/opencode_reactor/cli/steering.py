@@ -8,16 +8,11 @@ from ..store import Store
 from . import shapes
 from .opened import in_store, person, served
 from .options import Options
-from .parser import Asked, Parser
-
-
-def add_cancel(parser: Parser) -> None:
-    """The arguments of `cancel`."""
-    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
+from .parser import Asked
 
 
 def cancel(options: Options, asked: Asked) -> None:
-    """Stop a run: what is under way is aborted, nothing further is sent."""
+    """Tell a run to stop."""
 
     async def told(store: Store) -> None:
         run = await store.run(asked.run)
@@ -28,14 +23,8 @@ def cancel(options: Options, asked: Asked) -> None:
     in_store(options, told)
 
 
-def add_retry(parser: Parser) -> None:
-    """The arguments of `retry`."""
-    parser.add_argument("run", metavar="RUN", help="a run's id, or its beginning")
-    parser.add_argument("--stage", default="", help="only this one; else every stage that failed or waits")
-
-
 def retry(options: Options, asked: Asked) -> None:
-    """Let a failed, cancelled or escalated run go on where it stopped: succeeded stages are not repeated."""
+    """Tell a run to go on."""
 
     async def told(store: Store) -> None:
         run = await store.run(asked.run)

@@ -14,20 +14,11 @@ from ..store import Store
 from . import shapes
 from .opened import in_store, person, served
 from .options import Options
-from .parser import Asked, Parser
-
-
-def add_submit(parser: Parser) -> None:
-    """The arguments of `submit`."""
-    add_pipeline(parser)
+from .parser import Asked
 
 
 def submit(options: Options, asked: Asked) -> None:
-    """Queue a run for the daemon (`reactor serve`) and print its id.
-
-    The pipeline with every file it names, and the inputs, are checked and kept now: what is edited
-    later does not change the run.
-    """
+    """Keep a run for whoever serves its server."""
     pipeline, inputs = load(asked.pipeline), inputs_of(asked.input)
     server = options.chosen_server(options.settings())
     run = make_run(
@@ -50,16 +41,6 @@ def submit(options: Options, asked: Asked) -> None:
     options.output.line(kept.id)
     if idle:
         options.output.remark(idle)
-
-
-def add_pipeline(parser: Parser) -> None:
-    """What `run` and `submit` take."""
-    parser.add_argument(
-        "pipeline", metavar="PIPELINE", help="a YAML file, flow.py, flow.py:name or module:name"
-    )
-    parser.add_argument(
-        "-i", "--input", action="append", metavar="KEY=VALUE", help="an input of the pipeline; repeatable"
-    )
 
 
 def inputs_of(texts: list[str] | None) -> dict[str, str]:
