@@ -121,7 +121,8 @@ def check_schema(schema: Mapping[str, Json]) -> None:
     try:
         cls.check_schema(dict(schema))
     except SchemaError as error:
-        raise NoSchema(f"{error.json_path}: {_short(error.message)}") from error
+        nearest = _deepest(cast("ValidationError", error))
+        raise NoSchema(f"{nearest.json_path}: {_short(nearest.message)}") from error
     for part in _parts(schema):
         _check_part(part, schema)
     try:

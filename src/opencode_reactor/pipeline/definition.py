@@ -88,7 +88,7 @@ class Pipeline(Part):
         """Read what `to_spec` wrote. Raises PipelineError."""
         try:
             tree = json.loads(spec)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PipelineError(f"the stored pipeline is no JSON: {error}") from error
         return cls.model_validate(tree)
 

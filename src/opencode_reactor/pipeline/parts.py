@@ -183,7 +183,7 @@ class Spending(Part):
 
 
 class Defaults(Part):
-    """What holds for every stage that does not say otherwise."""
+    """What the stages of a pipeline have in common."""
 
     agent: Word | None = None
     """OpenCode's agent; left out: the server's default."""
