@@ -38,9 +38,11 @@ class FaultProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for pair in self._pairs:
-            pair.cancel()
-        await asyncio.gather(*self._pairs, return_exceptions=True)
+        while self._pairs:
+            for pair in self._pairs:
+                pair.cancel()
+            await asyncio.gather(*self._pairs, return_exceptions=True)
+        self.cut()
         await self._server.wait_closed()
 
     @property
@@ -86,16 +88,24 @@ class FaultProxy:
             self._pairs.discard(task)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(*self._target)
-        there = asyncio.create_task(self._pump(reader, up_writer))
-        back = asyncio.create_task(self._pump(up_reader, writer))
+        opening = asyncio.create_task(asyncio.open_connection(*self._target))
+        # Kept apart: if this call is cancelled meanwhile, the connection is still somebody's to close.
+        opening.add_done_callback(self._keep)
+        up_reader, up_writer = await asyncio.shield(opening)
+        pumps = [
+            asyncio.create_task(self._pump(reader, up_writer)),
+            asyncio.create_task(self._pump(up_reader, writer)),
+        ]
         try:
-            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for pump in (there, back):
-                pump.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
             up_writer.transport.abort()
+            for pump in pumps:
+                pump.cancel()
+
+    def _keep(self, opening: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._open.add(opening.result()[1])
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
