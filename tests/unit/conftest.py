@@ -21,18 +21,20 @@ def serve() -> Callable[[Answer], AbstractAsyncContextManager[str]]:
         conversations: set[asyncio.Task[None]] = set()
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            conversations.add(task)
             try:
                 with suppress(ConnectionError, asyncio.IncompleteReadError):
                     await answer(await read_request(reader), writer)
                     await writer.drain()
             finally:
-                conversations.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(converse, "127.0.0.1", 0)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # A task of our own: asyncio's own reports every one that is cancelled as an error.
+            conversation = asyncio.ensure_future(converse(reader, writer))
+            conversations.add(conversation)
+            conversation.add_done_callback(conversations.discard)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
