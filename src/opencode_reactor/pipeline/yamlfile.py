@@ -72,7 +72,7 @@ def read_tree(file: Path) -> Tree:
         # JSON may be indented with tabs, which YAML does not take.
         return _json_tree(file, text)
     try:
-        root = cast("_Node | None", cast("Any", YAML(typ="safe", pure=True)).compose(text))
+        root = _compose(text)
     except MarkedYAMLError as error:
         raise _mapped(file, cast("_Marked", error)) from error
     except RecursionError as error:
@@ -84,6 +84,12 @@ def read_tree(file: Path) -> Tree:
     reading = _Reading(file)
     content = reading.value(root, ())
     return Tree(file, content, reading.lines, reading.blocks)
+
+
+def _compose(text: str) -> _Node | None:
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # an anchor set anew is YAML, and nothing to print
+    return cast("_Node | None", yaml.compose(text))
 
 
 def read_text(file: Path, limit: int) -> str:

@@ -248,9 +248,8 @@ def test_upstream_is_transitive_and_names_with_dashes_are_quoted() -> None:
 
 
 def test_an_open_contract_leaves_its_keys_open() -> None:
-    open_ones: list[dict[str, Any]] = [{}, {"type": "object"}]
-    for words in ("additionalProperties", "allOf"):
-        open_ones.append({**CONTRACT, words: [{}] if words == "allOf" else True})
+    more: list[dict[str, Any]] = [{"additionalProperties": True}, {"allOf": [{}]}]
+    open_ones: list[dict[str, Any]] = [{}, {"type": "object"}, *({**CONTRACT, **words} for words in more)]
     for schema in open_ones:
         assert pipeline(stage("a", output=schema), stage("b", prompt="{{ stages.a.output.whatever }}"))
 

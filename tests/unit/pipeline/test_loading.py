@@ -2,9 +2,12 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opencode_reactor.errors import PipelineError
 from opencode_reactor.pipeline.definition import compile_plan
@@ -197,6 +200,23 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 def test_a_file_that_is_no_pipeline_is_refused_with_its_line(tmp_path: Path, text: str, line: str) -> None:
     found = refused(written(tmp_path, text))
     assert line in found[0]
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "flow.yaml"
+
+
+LINES = st.sampled_from(
+    [*DESIGN.splitlines(), "  - x: &a [*a]", "<<: {a: b}", "? [", "  needs: {}", "\t", "stages:"]
+)
+
+
+@given(st.text(max_size=60) | st.lists(LINES, max_size=30).map("\n".join))
+def test_any_file_is_a_pipeline_or_one_clear_error(flow: Path, text: str) -> None:
+    flow.write_text(text, encoding="utf-8", errors="replace")
+    with suppress(PipelineError):
+        assert compile_plan(load(flow)).stages
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
