@@ -58,6 +58,18 @@ def add_submit(parser: Parser) -> None:
     _add_pipeline(parser)
 
 
+def add_demo(parser: Parser) -> None:
+    """Run the sample pipeline on a real `opencode serve` with a scripted model: offline, without an account.
+
+    Four stages, two of them side by side; the model answers once in prose where JSON is due, asks for one
+    permission, and meets one rate limit. Needs an OpenCode binary: `opencode` on PATH, or `make demo`
+    fetches one.
+    """
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="leave the project and the store there, to look at"
+    )
+
+
 def add_runs(parser: Parser) -> None:
     """List runs, newest first.
 

@@ -25,7 +25,7 @@ from ..model.runs import (
     TurnKind,
     WaitingOn,
 )
-from ..model.sessions import Retrying
+from ..model.sessions import AssistantMessage, ModelRef, Retrying
 from .draft import Draft
 from .facts import (
     Abort,
@@ -210,7 +210,7 @@ def _running(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
     if (seen := _look(draft, stage, attempt)) is None:
         return
     judgement = judge(attempt.turn, seen, stage.output)
-    attempt = _measured(attempt, judgement)
+    attempt = _measured(attempt, judgement, seen)
     match judgement.verdict:
         case Unsent(partial):
             what = "without its part" if partial else "not at all"
@@ -231,13 +231,21 @@ def _running(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
             _fail(draft, stage, _resumed(attempt, draft.facts.now), refuted)
 
 
-def _measured(attempt: Attempt, judgement: Judgement) -> Attempt:
+def _measured(attempt: Attempt, judgement: Judgement, seen: Seen) -> Attempt:
+    """What a look tells beside its verdict: what was used, on which evidence, by which model."""
     return replace(
         attempt,
+        model=attempt.model or _model_of(seen),
         tokens=judgement.tokens,
         cost=judgement.cost,
         evidence=_unchanged_since(attempt.evidence, judgement.evidence),
     )
+
+
+def _model_of(seen: Seen) -> ModelRef | None:
+    """The model that answers where none was named: the server's default."""
+    models = (m.model for m in seen.messages if isinstance(m, AssistantMessage) and not m.summary)
+    return next((model for model in models if model is not None), None)
 
 
 def _unchanged_since(old: tuple[Evidence, ...], new: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
@@ -268,6 +276,8 @@ def _resumed(attempt: Attempt, now: int) -> Attempt:
 def _working(draft: Draft, stage: StagePlan, attempt: Attempt, retry: Retrying | None) -> None:
     now = draft.facts.now
     if retry is not None:
+        if attempt.retrying_since is None:
+            draft.note(JournalKind.OBSERVED, f"waits: provider, {retry.message}", attempt)
         attempt = replace(
             attempt,
             retrying_since=attempt.retrying_since or now,
@@ -360,7 +370,7 @@ def _aborting(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
     attempt = replace(attempt, tokens=judgement.tokens, cost=judgement.cost)
     settled = not seen.exists or isinstance(judgement.verdict, Passed | Refuted | Unsent)
     if isinstance(judgement.verdict, Passed) and attempt.failure is Failure.TIMEOUT:
-        _passed(draft, stage, _measured(attempt, judgement), judgement.verdict)
+        _passed(draft, stage, _measured(attempt, judgement, seen), judgement.verdict)
     elif settled or (seen.status is None and now - aborted >= ABORT_GRACE):
         _settle(draft, stage, attempt)
     elif now - aborted >= ABORT_GRACE:

@@ -117,10 +117,15 @@ class Attached:
             watcher.watch(directory)
         async with anyio.create_task_group() as group:
             group.start_soon(watcher.run)
-            group.start_soon(dispatcher.run, self._client.url)
+            group.start_soon(dispatcher.run, self._client.url, self._mine(engine))
             # Nothing is prompted before the first list is done: until then nobody knows what is there.
             await watcher.live.wait()
             group.start_soon(engine.run)
+
+    def _mine(self, engine: Engine) -> Callable[[Delivery], bool]:
+        """Which deliveries are ours: all, or those of the one run's sessions."""
+        only = self._charge.only
+        return lambda delivery: only is None or engine.run_of_session(delivery.lane) == only
 
     def _context_maker(self, actions: EngineActions) -> Callable[[Delivery | None, Event, Handler], Context]:
         def make(delivery: Delivery | None, event: Event, handler: Handler) -> Context:

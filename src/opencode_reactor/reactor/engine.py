@@ -166,9 +166,11 @@ class Engine:
 
     def run_of(self, event: e.Event) -> str | None:
         """The live run whose session tree an event comes from, as far as is known without asking."""
-        if event.session_id is None:
-            return None
-        return self._sessions.get(self._tree.known_root(event.session_id))
+        return self.run_of_session(event.session_id or "")
+
+    def run_of_session(self, session: str) -> str | None:
+        """The live run whose session tree a session belongs to, as far as is known without asking."""
+        return self._sessions.get(self._tree.known_root(session))
 
     def _hint_run(self, event: e.Event, delay: int = 0) -> None:
         run = self.run_of(event)
