@@ -10,8 +10,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from opencode_reactor.handling import Context, on
-from opencode_reactor.model.events import PermissionAsked
+from opencode_reactor import Context, PermissionAsked, on
 
 SECRETS = (
     ".env*",

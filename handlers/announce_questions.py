@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from opencode_reactor.handling import Context, on
-from opencode_reactor.model.asks import ask_id
-from opencode_reactor.model.events import QuestionAsked
-from opencode_reactor.model.sessions import Question
+from opencode_reactor import Context, Question, QuestionAsked, ask_id, on
 
 LENGTH = 200
 """Characters of a question that are passed on: a model may write a page."""

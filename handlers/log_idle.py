@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from opencode_reactor.errors import NotFound
-from opencode_reactor.handling import Context, on
-from opencode_reactor.model.events import SessionIdle
+from opencode_reactor import Context, NotFound, SessionIdle, on
 
 
 @on(SessionIdle, retries=1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from opencode_reactor.handling import Context, on
-from opencode_reactor.model.events import MessagePartUpdated
-from opencode_reactor.model.sessions import ToolPart, ToolState
+from opencode_reactor import Context, MessagePartUpdated, ToolPart, ToolState, on
 
 LENGTH = 120
 """Characters of a title or error that are logged."""

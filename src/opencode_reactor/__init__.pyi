@@ -1,5 +1,6 @@
 from .app import Reactor as Reactor
 from .app import Until as Until
+from .errors import NotFound as NotFound
 from .errors import ReactorError as ReactorError
 from .handling import Context as Context
 from .handling import Reject as Reject
@@ -9,6 +10,7 @@ from .model.asks import Ask as Ask
 from .model.asks import AskKind as AskKind
 from .model.asks import AskState as AskState
 from .model.asks import Reply as Reply
+from .model.asks import ask_id as ask_id
 from .model.events import Event as Event
 from .model.events import FileEdited as FileEdited
 from .model.events import GlobalDisposed as GlobalDisposed
@@ -43,7 +45,10 @@ from .model.runs import StageRun as StageRun
 from .model.runs import StageState as StageState
 from .model.runs import WaitingOn as WaitingOn
 from .model.sessions import ModelRef as ModelRef
+from .model.sessions import Question as Question
 from .model.sessions import Tokens as Tokens
+from .model.sessions import ToolPart as ToolPart
+from .model.sessions import ToolState as ToolState
 from .opencode import Client as Client
 from .opencode import Login as Login
 from .opencode import Prompt as Prompt
@@ -54,5 +59,3 @@ from .pipeline.parts import Stage as Stage
 from .settings import ServerSettings as ServerSettings
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
-
-__all__: list[str]
