@@ -1,7 +1,10 @@
 # `make demo` and `make test` set up what they need and may be run in any order, again and again.
 # Every path here is relative: the checkout may lie below a folder with spaces.
 
-PYTHON ?= python3
+ifndef PYTHON
+PYTHON := $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python3; do \
+  "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo "$$name")
+endif
 
 NEWEST := 1.18.33
 OLDEST := 1.1.65

@@ -127,7 +127,7 @@ class OpenCodeServer(AbstractAsyncContextManager["OpenCodeServer"], AbstractCont
     @property
     def pid(self) -> int | None:
         """The server's process and group id; None while it does not run."""
-        return self._running.process.pid if self._running and self._running.process.poll() is None else None
+        return self._running.child.pid if self._running and self._running.child.poll() is None else None
 
     @property
     def output(self) -> str:
@@ -246,7 +246,7 @@ class _Running:
         self._lifeline: int | None
         reading, self._lifeline = os.pipe()
         try:
-            self.process = subprocess.Popen(  # noqa: S603 - the binary is the caller's choice
+            self.child = subprocess.Popen(  # noqa: S603 - the binary is the caller's choice
                 command,
                 cwd=home,
                 env=dict(environment),
@@ -261,8 +261,8 @@ class _Running:
             raise Unreachable(msg) from error
         finally:
             os.close(reading)
-        assert self.process.stdout is not None
-        self._pump_thread = threading.Thread(target=self._pump, args=(self.process.stdout,), daemon=True)
+        assert self.child.stdout is not None
+        self._pump_thread = threading.Thread(target=self._pump, args=(self.child.stdout,), daemon=True)
         self._pump_thread.start()
 
     @property
@@ -278,8 +278,8 @@ class _Running:
                 if time.monotonic() >= until:
                     msg = "opencode serve did not start in time"
                     raise Unreachable(msg, remedy=self.output)
-                if self.process.poll() is not None and not self._pump_thread.is_alive():
-                    msg = f"opencode serve ended at once, exit code {self.process.returncode}"
+                if self.child.poll() is not None and not self._pump_thread.is_alive():
+                    msg = f"opencode serve ended at once, exit code {self.child.returncode}"
                     raise Unreachable(msg, remedy=self.output)
                 # The end of the process is no event of the condition, hence the short wait.
                 self._news.wait(0.05)
@@ -287,9 +287,9 @@ class _Running:
     def terminate(self) -> None:
         """SIGTERM to the server alone, then the same as `kill`."""
         with suppress(ProcessLookupError):
-            self.process.terminate()
+            self.child.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_GRACE)
+            self.child.wait(_GRACE)
         self.kill()
 
     def kill(self) -> None:
@@ -299,8 +299,8 @@ class _Running:
                 return
             # The guard lives, so the group's id cannot have gone to strangers.
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+                os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
             os.close(self._lifeline)
             self._lifeline = None
 
