@@ -57,6 +57,7 @@ _HEALTH_DEADLINES = (2.0, 2.0, 5.0)
 _HEALTH_PAUSE = 0.2
 _TURN_DEADLINE = 6 * 3600.0
 _SUMMARY_DEADLINE = 600.0
+_DOC_DEADLINE = 60.0  # 1.18 builds it when it is first asked for: half a megabyte, seconds of work
 _STREAM_DEADLINE = 5.0
 _INSTANCE_DEADLINE = 20.0
 """A directory's first stream waits for its instance: plugins and MCP servers start before it answers."""
@@ -170,7 +171,8 @@ class Client:
         """The directory's sessions, newest first, whose title contains `search`.
 
         A narrowing, not a proof: case, `%` and `_` in `search` are treated differently by version, so compare
-        titles again. Without `limit` 1.18 stops at 100.
+        titles again. Directories outside of any git repository share one list. Without `limit` 1.18 stops at
+        100.
         """
         query = {"limit": str(limit)} | ({"search": search} if search else {})
         return await self._get(directory, f"/session?{urlencode(query)}", _sessions)
@@ -310,7 +312,8 @@ class Client:
 
     async def doc(self) -> dict[str, Json]:
         """The server's OpenAPI document."""
-        return await self._get("", "/doc", _OBJECT.validate_python)
+        call = Call("GET", "/doc", deadline=_DOC_DEADLINE)
+        return self._read(call, await self._transport.json(call), _OBJECT.validate_python)
 
     # The stream
 
