@@ -11,6 +11,7 @@ from opencode_reactor.model.events import (
     FileEdited,
     MessagePartDelta,
     MessagePartRemoved,
+    MessagePartUpdated,
     MessageRemoved,
     MessageUpdated,
     PermissionAsked,
@@ -26,14 +27,18 @@ from opencode_reactor.model.events import (
 )
 from opencode_reactor.model.sessions import (
     AssistantMessage,
+    CompactionPart,
     MessageError,
     ModelRef,
     Option,
+    OtherPart,
     PermissionRequest,
     Question,
     QuestionRequest,
+    ReasoningPart,
     Retrying,
     Session,
+    TextPart,
     Todo,
     Tokens,
     UserMessage,
@@ -108,6 +113,15 @@ MADE = [
             cost=0.25,
         ),
         **AT,
+    ),
+    *(
+        MessagePartUpdated(session="ses_1", part=part, delta="x", **AT)
+        for part in (
+            ReasoningPart("prt_1", "ses_1", "msg_1", "hm"),
+            CompactionPart("prt_1", "ses_1", "msg_1", auto=True, overflow=True),
+            OtherPart("prt_1", "ses_1", "msg_1", "patch"),
+            TextPart("prt_1", "ses_1", "msg_1", "a", synthetic=True, ignored=True, compaction_continue=True),
+        )
     ),
     MessageRemoved(session="ses_1", message="msg_1", **AT),
     MessagePartRemoved(session="ses_1", message="msg_1", part="prt_1", **AT),

@@ -35,6 +35,7 @@ class FakeServer:
         self.version = version
         self.down = False
         self.login_refused = False
+        self.lists_refused = False
         self.greets = True
         self.lists: dict[str, dict[str, Any]] = {}
         """Per directory what `status`, `permission` and `question` answer."""
@@ -53,7 +54,7 @@ class FakeServer:
         self.asked[path, directory] += 1
         if self.down:
             return
-        if self.login_refused:
+        if self.login_refused or (self.lists_refused and path == "/permission"):
             writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
         elif path in {"/global/event", "/event"}:
             await self._stream(directory, writer)
@@ -354,6 +355,16 @@ async def test_a_login_refused_later_ends_it_too(serve: Serve, monkeypatch: pyte
                 await watching.watcher.run()
 
 
+async def test_a_login_refused_to_a_list_ends_it_too(serve: Serve) -> None:
+    server = FakeServer("1.1.65")
+    server.lists_refused = True
+    async with serve(server) as url, Impatient(url) as client:
+        watching = Watching(client)
+        watching.watcher.watch("/a")
+        with anyio.fail_after(10), pytest.raises(LoginRefused):
+            await watching.watcher.run()
+
+
 async def test_an_unsupported_version_ends_it_plainly(serve: Serve) -> None:
     async with serve(FakeServer("2.0.0")) as url, Impatient(url) as client:
         with pytest.raises(UnsupportedVersion):
@@ -371,6 +382,18 @@ async def test_another_version_after_a_reconnect_is_noticed(watch: Watch) -> Non
         server.say("session.idle", {"sessionID": "s"}, of="/a")
         await watching.until(lambda: watching.names == ["session.idle"])
         assert server.asked["/event", "/a"] == 1
+
+
+async def test_only_the_last_directories_that_were_heard_of_are_listed_again(watch: Watch) -> None:
+    server = FakeServer("1.1.65")
+    async with watch(server) as watching:
+        for number in range(200):
+            server.say("session.idle", {"sessionID": "s"}, of=f"/{number}")
+        await watching.until(lambda: len(watching.events) == 200)
+        server.end_streams()
+        await watching.until(lambda: len(watching.resyncs) == 2)
+        assert len(watching.resyncs[1].directories) == 64
+        assert "/199" in watching.resyncs[1].directories
 
 
 # Asks that were not heard
