@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -30,6 +30,7 @@ from .pipeline.plan import Questions
 from .pipeline.policy import parse
 from .reactor.asks import AskPolicy
 from .reactor.attached import Attached, Charge
+from .reactor.engine import SWEEP_EVERY
 from .reactor.submission import make_run
 from .reactor.together import first_of
 from .settings import ServerSettings, Settings
@@ -119,14 +120,13 @@ class Reactor:
         the run stays in the store and any reactor goes on with it.
         """
         chosen = server or self._settings.servers[0]
-        where = str(Path(directory or Path.cwd()).resolve())
         async with _client(chosen) as client:
             await client.connect()
             made = make_run(
                 pipeline,
                 inputs or {},
                 server=client.url,
-                directory=where,
+                directory=_project(directory),
                 clock=self._clock,
                 random=self._random,
             )
@@ -205,7 +205,8 @@ async def follow(store: Store, run_id: str, listener: Listener | None, until: Un
                 shown = run.rev, asks
             if until.reached(run):
                 return run
-            await stirred.wait()
+            with anyio.move_on_after(SWEEP_EVERY):  # a hint may be lost; a look now and then is not
+                await stirred.wait()
     finally:
         unregister()
 
@@ -227,9 +228,14 @@ class _Starter:
             loaded, inputs, server=self._server, directory=directory, clock=self._clock, random=Random(seed)
         )
         try:
-            return (await self._store.add_run(replace(made))).id
+            return (await self._store.add_run(made)).id
         except Conflict:
             return made.id  # queued by an earlier try of the same delivery
+
+
+def _project(directory: str | None) -> str:
+    """The project directory in its one spelling: 1.1 takes `/x` and `/x/` for two projects."""
+    return str(Path(directory or Path.cwd()).resolve())
 
 
 def _loaded(paths: Sequence[Path]) -> tuple[Handler, ...]:

@@ -112,7 +112,7 @@ class Attached:
             random=self._random,
         )
         self.watcher = watcher
-        engine.watch = watcher.watch
+        engine.watch, engine.unwatch = watcher.watch, self._unwatch(watcher)
         for directory in self._charge.directories:
             watcher.watch(directory)
         async with anyio.create_task_group() as group:
@@ -121,6 +121,15 @@ class Attached:
             # Nothing is prompted before the first list is done: until then nobody knows what is there.
             await watcher.live.wait()
             group.start_soon(engine.run)
+
+    def _unwatch(self, watcher: Watcher) -> Callable[[str], None]:
+        """Those that were to be watched from the start stay watched."""
+
+        def unwatch(directory: str) -> None:
+            if directory not in self._charge.directories:
+                watcher.unwatch(directory)
+
+        return unwatch
 
     def _mine(self, engine: Engine) -> Callable[[Delivery], bool]:
         """Which deliveries are ours: all, or those of the one run's sessions."""

@@ -4,16 +4,50 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from subprocess import DEVNULL, PIPE, STDOUT
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import Process, TaskGroup
 
-from ..pipeline.facts import CheckRan, ChecksRan
+from ..model.runs import Run
+from ..pipeline.facts import CheckRan, ChecksRan, Result, RunChecks
 
 OUTPUT_LIMIT = 8_000
 """Characters kept of a command's output: its end, where test runners put what matters."""
+
+
+class Checks:
+    """The checks under way. They take minutes, so they run beside the queue; `ended` hears each run's id."""
+
+    def __init__(self, now: Callable[[], int], ended: Callable[[str], None]) -> None:
+        self._now = now
+        self._ended = ended
+        self._running: dict[str, anyio.CancelScope] = {}
+        self._done: dict[str, ChecksRan] = {}
+
+    def start(self, run: Run, effect: RunChecks, group: TaskGroup) -> None:
+        """Begin an attempt's checks; asked again before they were taken, do nothing."""
+        if effect.attempt not in self._running and effect.attempt not in self._done:
+            scope = self._running[effect.attempt] = anyio.CancelScope()
+            group.start_soon(self._run, run, effect, scope)
+
+    def take(self, run: Run) -> dict[str, Result]:
+        """The results that have come for this run; checks of attempts that ended meanwhile are stopped."""
+        still = {a.id for a in run.open_attempts}
+        for attempt in [a for a in self._running if a.startswith(f"{run.id}.") and a not in still]:
+            self._running[attempt].cancel()
+        return {a: self._done.pop(a) for a in still if a in self._done}
+
+    async def _run(self, run: Run, effect: RunChecks, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                seconds = (effect.deadline - self._now()) / 1000
+                self._done[effect.attempt] = await run_checks(effect.commands, run.directory, seconds)
+        finally:
+            del self._running[effect.attempt]
+        self._ended(run.id)
 
 
 async def run_checks(commands: tuple[str, ...], directory: str, seconds: float) -> ChecksRan:

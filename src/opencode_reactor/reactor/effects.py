@@ -24,6 +24,9 @@ from .lease import LeaseKeeper
 FOR_GOOD = frozenset({400, 404, 409, 413, 415, 422})
 """Statuses after which the same call would be refused again."""
 
+PATIENCE = 8
+"""Refusals of one attempt's calls (a server that answers 500) after which it is given up: about a minute."""
+
 log = structlog.get_logger()
 
 
@@ -35,6 +38,7 @@ class Hands:
         self._lease = lease
         self._now = now
         self._untouched: set[str] = set()
+        self._refusals: dict[str, int] = {}
 
     def planned_here(self, attempt: Attempt) -> None:
         """This process planned the attempt just now: nobody can have made its session yet."""
@@ -57,7 +61,7 @@ class Hands:
                 run.directory, title=effect.title, permissions=effect.permissions, metadata=effect.metadata
             )
         except Refused as error:
-            return _refused(error)
+            return self._refused(effect.attempt, error)
         return SessionMade(session.id, fresh=True)
 
     async def send(self, run: Run, stage: StagePlan, attempt: Attempt, effect: SendPrompt) -> Result:
@@ -75,8 +79,16 @@ class Hands:
         try:
             await self._client.prompt_async(run.directory, effect.session, prompt)
         except Refused as error:
-            return _refused(error)
+            return self._refused(effect.attempt, error)
         return PromptTaken(self._now())
+
+    def _refused(self, attempt: str, error: Refused) -> CallRefused:
+        """A refusal for good, or one too many, is a result; anything else leaves doubt for the next look."""
+        times = self._refusals[attempt] = self._refusals.get(attempt, 0) + 1
+        if error.status in FOR_GOOD or times >= PATIENCE:
+            del self._refusals[attempt]
+            return CallRefused(str(error))
+        raise error
 
     async def abort(self, run: Run, effect: Abort) -> None:
         """Ask the server to stop the turn; whether it did is seen by looking."""
@@ -85,10 +97,3 @@ class Hands:
             await self._client.abort(run.directory, effect.session)
         except NotFound:
             log.debug("nothing to abort", session=effect.session)
-
-
-def _refused(error: Refused) -> CallRefused:
-    """A refusal for good is a result; anything else leaves doubt, which the next look ends."""
-    if error.status in FOR_GOOD:
-        return CallRefused(str(error))
-    raise error

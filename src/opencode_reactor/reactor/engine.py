@@ -27,7 +27,6 @@ from ..opencode import Client
 from ..pipeline.definition import Pipeline, compile_plan
 from ..pipeline.facts import (
     Abort,
-    ChecksRan,
     CloseApproval,
     CreateSession,
     Decision,
@@ -39,7 +38,7 @@ from ..pipeline.machine import step
 from ..pipeline.plan import Plan
 from ..store import Store
 from .asks import AskKeeper, Owner
-from .checks import run_checks
+from .checks import Checks
 from .effects import Hands
 from .lease import LeaseKeeper
 from .look import Lookout
@@ -115,8 +114,9 @@ class Surroundings:
 class Engine:
     """Drives every run of one server for as long as the lease on it is held.
 
-    `watch`, set before `run`, is told of each directory with live work, so that its own stream is listened
-    to. At most `concurrency` attempts are under way at once; further ones wait their turn.
+    `watch` and `unwatch`, set before `run`, are told of each directory that gets live work and has none any
+    more, so that its own stream is listened to. At most `concurrency` attempts are under way at once; further
+    ones wait their turn.
     """
 
     def __init__(self, around: Surroundings, concurrency: int) -> None:
@@ -128,6 +128,7 @@ class Engine:
         self._clock = around.clock
         self._random = around.random
         self.watch: Callable[[str], object] = _nobody
+        self.unwatch: Callable[[str], object] = _nobody
         self._room = Room(concurrency)
         self._lookout = Lookout(around.client, around.store, around.clock, around.random)
         self._hands = Hands(around.client, around.lease, around.store.now)
@@ -137,8 +138,8 @@ class Engine:
         self._plans: dict[str, Plan] = {}
         self._sessions: dict[str, str] = {}
         self._asking: set[str] = set()
-        self._checks: dict[str, ChecksRan | None] = {}
-        self._directories: set[str] = set()
+        self._checks = Checks(around.store.now, lambda run: self._queue.add(RunKey(run)))
+        self._attended: dict[str, set[str]] = {}
 
     # Hints
 
@@ -190,7 +191,7 @@ class Engine:
         for run in await self._store.live_runs(self._client.url):
             self._queue.add(RunKey(run.id))
         waiting = await self._store.asks(server=self._client.url, states=(AskState.OPEN, AskState.ANSWERED))
-        for directory in {*directories, *self._directories, *(a.directory for a in waiting)} - {""}:
+        for directory in {*directories, *self._attended, *(a.directory for a in waiting)} - {""}:
             self._queue.add(AsksKey(directory))
 
     # The loop
@@ -286,12 +287,11 @@ class Engine:
         """Decide about a run as often as what was done brings something new to decide on."""
         run = await self._store.run(run_id)
         plan = self._plan(run)
-        if run.directory not in self._directories and not run.state.final:
-            self._directories.add(run.directory)
-            self.watch(run.directory)
+        if not run.state.final:
+            self._attend(run)
         results: dict[str, Result] = {}
         while True:
-            results |= self._checked(run)
+            results |= self._checks.take(run)
             facts = await self._lookout.look(run, results)
             decision = step(run, plan, replace(facts, room=self._room.left(run)))
             for other in self._room.take(decision.run):
@@ -311,7 +311,17 @@ class Engine:
             plan = self._plans[run.id] = compile_plan(Pipeline.from_spec(run.spec))
         return plan
 
+    def _attend(self, run: Run) -> None:
+        """Listen to the stream of this run's directory for as long as it has live runs."""
+        if run.directory not in self._attended:
+            self.watch(run.directory)
+        self._attended.setdefault(run.directory, set()).add(run.id)
+
     def _forget(self, run: Run) -> None:
+        attended = self._attended.get(run.directory, set())
+        attended.discard(run.id)
+        if not attended and self._attended.pop(run.directory, None) is not None:
+            self.unwatch(run.directory)
         self._plans.pop(run.id, None)
         for session in [s for s, r in self._sessions.items() if r == run.id]:
             del self._sessions[session]
@@ -360,7 +370,7 @@ class Engine:
                 case Abort():
                     calls.append(partial(self._hands.abort, run, effect))
                 case RunChecks():
-                    self._start_checks(run, effect, group)
+                    self._checks.start(run, effect, group)
                 case CloseApproval(ask):
                     calls.append(partial(self._close_approval, ask))
         await together(*calls)
@@ -368,25 +378,6 @@ class Engine:
 
     async def _close_approval(self, ask: str) -> None:
         await self._store.close_ask(await self._store.ask(ask), Closed.DELIVERED)
-
-    # Checks take minutes: they run beside the queue, and their end is one more reason to look.
-
-    def _checked(self, run: Run) -> dict[str, Result]:
-        open_ids = [a.id for a in run.open_attempts]
-        done = {a: result for a in open_ids if (result := self._checks.get(a)) is not None}
-        for attempt in done:
-            del self._checks[attempt]
-        return {**done}
-
-    def _start_checks(self, run: Run, effect: RunChecks, group: TaskGroup) -> None:
-        if effect.attempt not in self._checks:
-            self._checks[effect.attempt] = None
-            group.start_soon(self._check, run, effect)
-
-    async def _check(self, run: Run, effect: RunChecks) -> None:
-        seconds = (effect.deadline - self._store.now()) / 1000
-        self._checks[effect.attempt] = await run_checks(effect.commands, run.directory, seconds)
-        self._queue.add(RunKey(run.id))
 
     async def owner_of(self, root: str) -> Owner | None:
         """The stage that owns a root session; None where no pipeline does."""

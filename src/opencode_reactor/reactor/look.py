@@ -11,7 +11,7 @@ from ..clock import Clock
 from ..errors import NotFound
 from ..model.asks import Ask, AskKind, AskState
 from ..model.runs import Attempt, AttemptState, Command, Run
-from ..model.sessions import Catalog, Message, Status
+from ..model.sessions import Catalog, Idle, Message, Status
 from ..opencode import Client
 from ..pipeline.facts import ChecksRan, Facts, Result, Seen, SessionMade
 from ..store import Store
@@ -118,9 +118,10 @@ class Lookout:
 def _seen(attempt: Attempt, now: int, found: _Found, asks: tuple[Ask, ...]) -> Seen:
     assert attempt.session is not None
     messages = found.messages[attempt.id]
+    status = found.statuses.get(attempt.session)
     return Seen(
         at=now,
-        status=found.statuses.get(attempt.session),
+        status=None if isinstance(status, Idle) else status,
         messages=messages or (),
         asks=tuple(a for a in asks if (a.stage, a.attempt) == (attempt.stage, attempt.number)),
         exists=messages is not None,
