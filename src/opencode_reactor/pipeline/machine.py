@@ -25,7 +25,7 @@ from ..model.runs import (
     TurnKind,
     WaitingOn,
 )
-from ..model.sessions import AssistantMessage, ModelRef, Retrying
+from ..model.sessions import AssistantMessage, ModelRef, PermissionRule, Retrying
 from .draft import Draft
 from .facts import (
     Abort,
@@ -42,7 +42,7 @@ from .facts import (
 )
 from .failures import recognise_retry
 from .gate import Asking, Judgement, Passed, Quiet, Refuted, Unsent, Whole, Working, find_turn, judge
-from .plan import Plan, StagePlan
+from .plan import Plan, Questions, StagePlan
 from .playing import answer_failure, over_budget, unknown_words
 from .policy import session_rules
 from .stages import obey, roll_up, start_ready, succeed
@@ -134,7 +134,13 @@ def _planned(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
         draft.put(replace(attempt, waiting_on=None, waiting_since=None))
         metadata = {"run": attempt.run, "stage": attempt.stage, "attempt": str(attempt.number)}
         title = f"{draft.run.pipeline} · {attempt.stage} · {attempt.number} · {attempt.run}"
-        draft.effect(CreateSession(attempt.id, title, session_rules(stage.permissions), metadata))
+        draft.effect(CreateSession(attempt.id, title, _rules(stage), metadata))
+
+
+def _rules(stage: StagePlan) -> tuple[PermissionRule, ...]:
+    rules = session_rules(stage.permissions)
+    refused = stage.questions is Questions.REJECT
+    return (*rules, PermissionRule("question", "*", "deny")) if refused else rules
 
 
 def _created(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:

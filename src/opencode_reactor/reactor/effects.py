@@ -73,7 +73,7 @@ class Hands:
             model=attempt.model,
             agent=stage.agent,
             variant=stage.variant,
-            tools={"question": False} if stage.questions is Questions.REJECT else {},
+            tools=self._tools(stage),
         )
         self._lease.check(self._client.timeout)
         try:
@@ -81,6 +81,15 @@ class Hands:
         except Refused as error:
             return self._refused(effect.attempt, error)
         return PromptTaken(self._now())
+
+    def _tools(self, stage: StagePlan) -> dict[str, bool]:
+        """Take the question tool away where a session rule cannot (before 1.3.2).
+
+        Only from sessions without rules: a prompt's `tools` replace them (measured, 1.1.65 and 1.18.33). There a
+        question is asked, and refused by policy.
+        """
+        unruled = not self._client.dialect.question_rule and not stage.permissions
+        return {"question": False} if unruled and stage.questions is Questions.REJECT else {}
 
     def _refused(self, attempt: str, error: Refused) -> CallRefused:
         """A refusal for good, or one too many, is a result; anything else leaves doubt for the next look."""
