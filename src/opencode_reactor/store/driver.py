@@ -77,6 +77,26 @@ class Driver(Protocol):
         """
         ...
 
+    async def hold(self, server: str, owner: str) -> bool:
+        """Show from now on that this owner of a server lives, for as long as this driver does.
+
+        False where somebody else shows it already. A driver that cannot show it says True: others then wait
+        for the lease to run out.
+        """
+        ...
+
+    async def let_go(self, server: str, owner: str) -> None:
+        """Show it no longer."""
+        ...
+
+    async def gone(self, server: str, owner: str) -> bool:
+        """Whether that owner surely lives no more, or has let go; False wherever that cannot be known."""
+        ...
+
+    async def sweep(self, server: str) -> None:
+        """Forget those who are gone, now that the lease was taken from them."""
+        ...
+
     def changed(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back in the event loop after commits, this process's and others'; returns the way to stop.
 

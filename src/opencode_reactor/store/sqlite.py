@@ -10,10 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from ..clock import Clock
 from ..errors import ReactorError, StoreError
 from .driver import Row, Rows, Statement, Unit
+from .lockfiles import LockFiles
 from .queries import queries
 from .sqlite_errors import mapped
 from .sqlite_open import Place, connect, migrate, prepare
@@ -145,6 +147,7 @@ class SqliteDriver:
         self._writer = self._worker("store writer", writes=not place.read_only)
         alone = place.in_memory or place.read_only
         self._reader = self._writer if alone else self._worker("store reader", writes=False)
+        self._locks = LockFiles(None if alone else Path(f"{place.path}-leases"))
 
     def _worker(self, name: str, *, writes: bool) -> Worker:
         seat = Seat(self._place, self._clock, writes=writes)
@@ -179,6 +182,22 @@ class SqliteDriver:
             )
         return await self._writer.carry_out(unit, writes=True)
 
+    async def hold(self, server: str, owner: str) -> bool:
+        """Show that this owner of a server lives, by a lock beside the database."""
+        return self._locks.hold(server, owner)
+
+    async def let_go(self, server: str, owner: str) -> None:
+        """Show it no longer."""
+        self._locks.let_go(server, owner)
+
+    async def gone(self, server: str, owner: str) -> bool:
+        """Whether that owner surely lives no more, or has let go."""
+        return self._locks.gone(server, owner)
+
+    async def sweep(self, server: str) -> None:
+        """Forget those who are gone."""
+        self._locks.sweep(server)
+
     def changed(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after commits, ours at once, others' within 0.1 s; returns the way to stop."""
         self._listeners.append(callback)
@@ -198,6 +217,8 @@ class SqliteDriver:
 
     async def aclose(self) -> None:
         """Carry out what was asked before, then close. The writer last: it folds the WAL into the file."""
+        # The locks first: whoever waits for our servers need not wait for the disk.
+        self._locks.close()
         if self._reader is not self._writer:
             await self._reader.aclose()
         await self._writer.aclose()

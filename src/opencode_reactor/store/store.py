@@ -37,6 +37,8 @@ class Store:
         self._driver = driver
         self._clock = clock
         self.store_id = store_id
+        self._held: dict[tuple[str, str], int] = {}
+        """The epochs of our leases, by server and owner: a lease that is over must not end a later one's."""
 
     @property
     def url(self) -> str:
@@ -58,10 +60,39 @@ class Store:
     # Leases
 
     async def take_lease(self, server: str, owner: str, ttl: int) -> Lease | None:
-        """Own a server for `ttl` ms, under a new epoch; None while somebody else does."""
+        """Own a server for `ttl` ms, under a new epoch; None while somebody else does.
+
+        A holder that is seen to be gone is not waited for. `owner` names one holder in all the world: none
+        that is told from another by its name alone.
+        """
+        taking = await self._taking(server, owner, ttl)
+        # Shown before the row says so: a holder that does not show that it lives looks gone.
+        if taking is None or not await self._driver.hold(server, owner):
+            return None
         before = self._clock.monotonic()
-        rows = await self._write("take_lease", server=server, owner=owner, ttl=ttl)
-        return read_lease(rows[0], before + ttl / 1000) if rows else None
+        rows: Sequence[Row] = ()
+        try:
+            (rows,) = await self._driver.write((taking,))
+        finally:
+            if not rows and (server, owner) not in self._held:
+                await self._driver.let_go(server, owner)
+        if not rows:
+            return None
+        lease = read_lease(rows[0], before + ttl / 1000)
+        self._held[server, owner] = lease.epoch
+        await self._driver.sweep(server)
+        return lease
+
+    async def _taking(self, server: str, owner: str, ttl: int) -> Statement | None:
+        """How the lease is to be had now: as a free one, from a holder that is gone, or not at all."""
+        params: dict[str, Value] = {"server": server, "owner": owner, "ttl": ttl}
+        standing = await self.lease(server)
+        if standing is None or standing.owner == owner:
+            return Statement("take_lease", params)
+        if await self._driver.gone(server, standing.owner):
+            # The epoch was read before the holder was looked for: if another is faster, this takes nothing.
+            return Statement("take_over_lease", {**params, "epoch": standing.epoch})
+        return None
 
     async def renew_lease(self, lease: Lease, ttl: int) -> Lease:
         """Own it for another `ttl` ms from now. Raises Fenced where it ran out or was taken over."""
@@ -70,12 +101,21 @@ class Store:
             "renew_lease", server=lease.server, owner=lease.owner, epoch=lease.epoch, ttl=ttl
         )
         if not rows:
+            await self._over(lease)
             raise Fenced(f"the lease on {lease.server} (epoch {lease.epoch}) ran out or was taken over")
         return read_lease(rows[0], before + ttl / 1000)
 
     async def drop_lease(self, lease: Lease) -> None:
         """Let go, so that another may take it at once; a lease that is over already is none to drop."""
-        await self._write("drop_lease", server=lease.server, owner=lease.owner, epoch=lease.epoch)
+        try:
+            await self._write("drop_lease", server=lease.server, owner=lease.owner, epoch=lease.epoch)
+        finally:
+            await self._over(lease)
+
+    async def _over(self, lease: Lease) -> None:
+        if self._held.get((lease.server, lease.owner)) == lease.epoch:
+            del self._held[lease.server, lease.owner]
+            await self._driver.let_go(lease.server, lease.owner)
 
     async def lease(self, server: str) -> Lease | None:
         """Who owns a server now; `expires` is not known to anybody but the holder, and 0 here."""

@@ -8,6 +8,12 @@ SET owner = excluded.owner, epoch = lease.epoch + 1, until = excluded.until
 WHERE lease.until <= clock_ms() OR lease.owner = excluded.owner
 RETURNING server, owner, epoch, until;
 
+-- name: take_over_lease
+-- From a holder that is gone, whatever is left of its time: the epoch is the one it was seen with.
+UPDATE lease SET owner = :owner, epoch = epoch + 1, until = clock_ms() + :ttl
+WHERE server = :server AND epoch = :epoch
+RETURNING server, owner, epoch, until;
+
 -- name: renew_lease
 UPDATE lease SET until = clock_ms() + :ttl
 WHERE server = :server AND owner = :owner AND epoch = :epoch AND until > clock_ms()
