@@ -22,14 +22,16 @@ from .logs import configure_logs
 from .options import Options
 from .output import Output
 from .parser import Asked
+from .stopping import Stopped, unless_stopped
 from .text import clock_time, iso, one_line
 
 QUIET_TYPES = ("*.delta", "server.heartbeat")
 """Left out unless --type names them: too many, and nothing in them to read."""
 _WIDTH = 200
+INTERRUPTED = 130
 
 
-def events(options: Options, asked: Asked) -> None:
+def events(options: Options, asked: Asked) -> int:
     """Print events as they come."""
     settings = options.settings()
     try:
@@ -52,7 +54,11 @@ def events(options: Options, asked: Asked) -> None:
                     options.output.remark(f"listening to {client.url}")
                 await _watch(client, tail, wanted, directory)
 
-    anyio.run(listen)
+    try:
+        anyio.run(unless_stopped, listen)
+    except Stopped:
+        return INTERRUPTED
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def _attempt(out: Output, attempt: Attempt, entries: list[JournalEntry], now: in
     # The journal keeps the evidence of each verdict; what was found since then stands on the attempt alone.
     if not any("evidence" in entry.data for entry in entries):
         for evidence in attempt.evidence:
-            _evidence(out, evidence)
+            _evidence(out, evidence, "FAILED" if attempt.state.final else "not yet")
 
 
 def _entries(out: Output, entries: list[JournalEntry]) -> None:
@@ -129,9 +129,9 @@ def _kept(data: Mapping[str, Json]) -> Iterator[Evidence]:
             )
 
 
-def _evidence(out: Output, evidence: Evidence) -> None:
-    mark = "holds " if evidence.holds else "FAILED"
-    out.line(f"      {clock_time(evidence.at)}  {mark}  {evidence.check}: {one_line(evidence.fact)}")
+def _evidence(out: Output, evidence: Evidence, otherwise: str = "FAILED") -> None:
+    mark = "holds" if evidence.holds else otherwise
+    out.line(f"      {clock_time(evidence.at)}  {mark:7}  {evidence.check}: {one_line(evidence.fact)}")
 
 
 def _section(out: Output, title: str, lines: Iterator[str] | Sequence[str]) -> None:

@@ -13,11 +13,14 @@ from typing import Protocol, Self
 
 from ..clock import Clock, SystemClock
 from ..model.asks import Ask
-from ..model.runs import Attempt, JournalEntry, Run, StageRun
+from ..model.runs import Attempt, AttemptState, JournalEntry, Run, StageRun
 from . import shapes
 from .output import Output
 from .text import clock_time, one_line
 from .words import WAITS, doing, how_to_answer, phase, subject
+
+_PASSING = frozenset({AttemptState.CREATED, AttemptState.SENT})
+"""Told with -v only: they last as long as one call."""
 
 
 class Progress(Protocol):
@@ -136,7 +139,7 @@ class LineProgress(_Followed):
         if before is None:
             self._line(f"run {run.id} of {one_line(run.pipeline)} on {run.server}")
         for attempt in changed_attempts(before, run):
-            if not attempt.state.final:
+            if not attempt.state.final and (self._verbose or attempt.state not in _PASSING):
                 self._line(f"{attempt.stage}: {_attempt_words(attempt, now)}")
         for stage in changed_stages(before, run):
             if stage.state.final or stage.waiting_on is not None:
@@ -147,8 +150,7 @@ class LineProgress(_Followed):
         self.gone_asks(asks)
 
     def ended(self, run: Run) -> None:
-        """The last line."""
-        self._line(f"run {run.id}: {run.state}{f': {one_line(run.detail)}' if run.detail else ''}")
+        """The command itself says how it ended."""
 
     def note(self, entry: JournalEntry) -> None:
         """With -v the journal is told too."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from .parser import Asked
 from .progress import Progress, progress
 from .runs import stages_table
 from .shapes import plain
+from .stopping import Stopped, unless_stopped
 from .submit import inputs_of
 from .text import clean, one_line
 
@@ -92,13 +92,11 @@ def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[
             pipeline, dict(inputs), server=server, directory=directory, listener=shown.take, until=until
         )
 
-    # A daemon's stop is a person's stop: the run stays where it is.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:
         with shown.progress:
-            last = anyio.run(followed)
+            last = anyio.run(unless_stopped, followed)
         shown.progress.ended(last)
-    except KeyboardInterrupt:
+    except (Stopped, KeyboardInterrupt):
         _say_interrupted(shown.last, options.output)
         return None
     except ReactorError:

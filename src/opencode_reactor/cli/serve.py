@@ -13,6 +13,7 @@ from ..settings import ServerSettings, Settings
 from .logs import configure_logs
 from .options import Options
 from .parser import Asked
+from .stopping import Stopped, unless_stopped
 
 INTERRUPTED = 130
 
@@ -25,12 +26,12 @@ def serve(options: Options, _asked: Asked) -> int:
     reactor = Reactor(settings)
     urls = ", ".join(server.url for server in servers)
     options.output.remark(f"reactor: serving {urls}; runs are kept in {settings.store}; stop with Ctrl-C")
-    stopped = _Stop()
     try:
-        anyio.run(reactor.serve, servers)
-    except KeyboardInterrupt:
+        anyio.run(unless_stopped, lambda: reactor.serve(servers))
+    except (Stopped, KeyboardInterrupt) as stop:
         options.output.remark("reactor: stopped; what was under way goes on at the next start")
-        return 0 if stopped.by_term else INTERRUPTED
+        # A supervisor asked for it: to it this is no failure.
+        return 0 if isinstance(stop, Stopped) and stop.number == signal.SIGTERM else INTERRUPTED
     return 0
 
 
@@ -39,15 +40,3 @@ def _servers(options: Options, settings: Settings) -> Sequence[ServerSettings]:
     if options.dir is None:
         return chosen
     return [replace(s, directories=(*s.directories, options.directory(s))) for s in chosen]
-
-
-class _Stop:
-    """SIGTERM ends the daemon as Ctrl-C does; only the exit code differs: a supervisor asked for it."""
-
-    def __init__(self) -> None:
-        self.by_term = False
-        signal.signal(signal.SIGTERM, self._stop)
-
-    def _stop(self, _number: int, _frame: object) -> None:
-        self.by_term = True
-        signal.raise_signal(signal.SIGINT)

@@ -54,7 +54,9 @@ def how_to_answer(ask: Ask, name: str | None = None) -> str:
 def subject(ask: Ask) -> str:
     """What is asked, on one line: hostile text made harmless."""
     if ask.kind is not AskKind.QUESTION:
-        return one_line(": ".join(dict.fromkeys(filter(None, (ask.title, ask.detail)))))
+        told = one_line(ask.title)
+        detail = one_line(ask.detail)
+        return told if detail in told else f"{told}: {detail}" if told else detail
     texts: list[str] = []
     for question in ask.questions:
         offered = " | ".join(option.label for option in question.options)

@@ -172,7 +172,7 @@ def test_explain_tells_the_story_the_gap_and_what_comes_next(kept: Any) -> None:
     assert done.code == 0
     told = done.out
     assert "decided    not JSON: no JSON in it" in told
-    assert "FAILED  contract: no JSON in it" in told
+    assert "FAILED   contract: no JSON in it" in told
     assert "missing now:\n  review, attempt 1: idle: the session is busy" in told
     ask = ask_id("http://127.0.0.1:4096", "per_1")
     assert f"    reactor reply {ask} once|always|reject [-m TEXT]" in told
