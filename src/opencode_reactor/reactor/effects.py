@@ -85,7 +85,7 @@ class Hands:
     def _tools(self, stage: StagePlan) -> dict[str, bool]:
         """Take the question tool away where a session rule cannot (before 1.3.2).
 
-        Only from sessions without rules: a prompt's `tools` replace them (measured, 1.1.65 and 1.18.33). There a
+        Only from sessions without rules: a prompt's `tools` replace them (measured, both versions). There a
         question is asked, and refused by policy.
         """
         unruled = not self._client.dialect.question_rule and not stage.permissions
