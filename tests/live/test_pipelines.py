@@ -10,7 +10,7 @@ import pytest
 
 from opencode_reactor.app import Reactor, Until
 from opencode_reactor.clock import SystemClock
-from opencode_reactor.model.asks import Ask, Closed, Reply
+from opencode_reactor.model.asks import Ask, AskState, Closed, Reply
 from opencode_reactor.model.runs import Failure, Run, RunState, WaitingOn
 from opencode_reactor.model.sessions import Tokens
 from opencode_reactor.pipeline.definition import Pipeline
@@ -45,14 +45,17 @@ class Outside:
 
     async def answer_first(self, answerer: Answerer) -> Ask:
         """Wait for the first open ask and let `answerer` answer it; returns the ask as it was found."""
-        store = await open_store(str(self.path), clock=SystemClock())
+        self.store = store = await open_store(str(self.path), clock=SystemClock())
         changed = anyio.Event()
-        unregister = store.changed(lambda: changed.set())
+
+        def stir() -> None:
+            changed.set()
+
+        unregister = store.changed(stir)
         try:
             while not (asks := await store.asks()):
                 await changed.wait()
                 changed = anyio.Event()
-            self.store = store
             await answerer(self, asks[0])
             return asks[0]
         finally:
@@ -61,8 +64,6 @@ class Outside:
 
     async def asks(self) -> list[Ask]:
         """Every ask there ever was."""
-        from opencode_reactor.model.asks import AskState
-
         store = await open_store(str(self.path), clock=SystemClock())
         try:
             return await store.asks(states=tuple(AskState))
