@@ -51,9 +51,13 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """The turn runs, or the server itself retries its provider."""
+    """The turn runs, or the server itself retries its provider.
+
+    `answered`: a finished answer is there already, so the turn's end is near, or a compaction goes on.
+    """
 
     status: Busy | Retrying
+    answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +128,10 @@ class _Scale:
             if seen.asks:
                 return Asking(_waiting_on(seen))
             assert isinstance(seen.status, Busy | Retrying)
-            return Working(seen.status)
-        if seen.asks:
-            # Idle and yet asking: an ask that is being closed. It says so before anything else can pass.
-            self._found("no open ask", seen.asks[0].request, holds=False)
+            return Working(seen.status, answered=bool(_finished(answers)))
+        # Idle and yet asking: an ask that is being closed. It must be gone before anything can pass.
+        asked = ", ".join(a.request for a in seen.asks) or "none in the session's tree"
+        if not self._found("no open ask", asked, holds=not seen.asks):
             return Quiet("an ask is still open in the session's tree")
         if not self._found("answered", _answers_fact(answers), holds=bool(answers)):
             return Quiet("our message has no answer")
@@ -144,7 +148,7 @@ class _Scale:
     def _answer(
         self, answers: list[AssistantMessage], contract: Mapping[str, Json] | None
     ) -> Passed | Refuted | None:
-        finished = [m for m in answers if m.completed and not m.error and m.finish not in {None, NOT_FINAL}]
+        finished = _finished(answers)
         if not finished:
             return None
         at = finished[0].completed
@@ -215,6 +219,10 @@ def answers_in(ours: str, window: list[Message]) -> list[AssistantMessage]:
         if isinstance(message, AssistantMessage) and not message.summary:
             last[message.parent] = message
     return [last[parent] for parent in parents if parent in last]
+
+
+def _finished(answers: list[AssistantMessage]) -> list[AssistantMessage]:
+    return [m for m in answers if m.completed and not m.error and m.finish not in {None, NOT_FINAL}]
 
 
 def _of_the_server(message: UserMessage) -> bool:

@@ -224,6 +224,7 @@ def test_an_answer_that_passes_ends_the_run_with_evidence() -> None:
     assert [e.check for e in attempt.evidence if e.holds] == [
         "sent",
         "idle",
+        "no open ask",
         "answered",
         "completed",
         "contract",
