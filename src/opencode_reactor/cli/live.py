@@ -21,6 +21,7 @@ from .words import doing, how_to_answer, subject
 
 REFRESHES = 8
 """A second: enough for the clock to run and for a spinner to turn."""
+_COLUMNS, _NUMBERS, _TEXTS = 7, {3, 4, 5}, {2, 6}
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {
     StageState.PENDING: "·",
@@ -87,8 +88,9 @@ class LiveProgress:
 
     def _stages(self, run: Run, now: int) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
-        for right in (False, False, False, True, True, True, False):
-            table.add_column(justify="right" if right else "left", no_wrap=right)
+        for at in range(_COLUMNS):
+            # Only a column that may wrap is narrowed by rich: names and numbers stay whole.
+            table.add_column(justify="right" if at in _NUMBERS else "left", no_wrap=at not in _TEXTS)
         for stage in run.stages:
             cells = self._cells(stage, now)
             style = STYLES.get(stage.state, "")
