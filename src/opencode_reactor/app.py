@@ -88,7 +88,7 @@ class Reactor:
         self._policy = AskPolicy(
             parse(settings.permissions), Questions(settings.questions), settings.ask_expiry
         )
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{self._random.getrandbits(32):08x}"
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     async def serve(self, servers: Sequence[ServerSettings] | None = None) -> None:
         """Care for the servers (all configured ones) until cancelled.
@@ -173,9 +173,9 @@ class Reactor:
     ) -> Attached:
         charge = Charge(self._registry, self._policy, directories, self._settings.concurrency, only)
         starter = _Starter(store, client.url, self._clock, self._random)
-        return Attached(
-            client, store, self._owner, charge, starter.start, clock=self._clock, random=self._random
-        )
+        # Each a holder of its own: two runs of one reactor must not take the server from each other.
+        owner = f"{self._owner}:{self._random.getrandbits(32):08x}"
+        return Attached(client, store, owner, charge, starter.start, clock=self._clock, random=self._random)
 
     @asynccontextmanager
     async def _store(self) -> AsyncGenerator[Store]:

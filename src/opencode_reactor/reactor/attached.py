@@ -68,10 +68,10 @@ class Attached:
 
     async def run(self) -> None:
         """Care for the server until cancelled. Raises LoginRefused and UnsupportedVersion."""
+        lease = LeaseKeeper(self._store, self._client.url, self._owner, self._clock)
         while True:
-            lease = LeaseKeeper(self._store, self._client.url, self._owner, self._clock)
             try:
-                await lease.hold(lambda: self._care(lease))  # noqa: B023 - awaited in this very turn
+                await lease.hold(lambda: self._care(lease))
             except BaseExceptionGroup as failures:
                 raise first_of(failures) from failures
             finally:

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import anyio
 import structlog
 
 from ..clock import Clock
-from ..errors import Fenced, StoreError, Unreachable
+from ..errors import Fenced, StoreError
 from ..model.runs import Lease
 from ..store import Store
 
-TTL = 15_000
-"""ms a lease lasts; client-go's 15/10/2 in spirit."""
-RENEW_EVERY = 5.0
-"""Seconds between renewals."""
-RETRY_EVERY = 1.0
-"""Seconds between tries to take a lease that somebody else holds."""
-MARGIN = 2.0
-"""Seconds of a lease that are never spent on a call."""
+DROP_WITHIN = 2.0
+"""Seconds a leaving holder takes to say so; whoever waits sees it gone in any case."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a lease is held; client-go's 15/10/2 in spirit.
+
+    `ttl` is what it lasts, in ms; the rest is in seconds: between renewals, between tries where one failed or
+    somebody else holds it, and the end of a lease that is never spent on a call.
+    """
+
+    ttl: int = 15_000
+    renew_every: float = 5.0
+    retry_every: float = 0.5
+    margin: float = 2.0
 
 
 class LeaseKeeper:
     """Takes the lease on one server and keeps it while `while_held` runs; ends that at once if it is lost."""
 
-    def __init__(self, store: Store, server: str, owner: str, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, server: str, owner: str, clock: Clock, terms: Terms | None = None
+    ) -> None:
+        """`owner` must be this keeper's alone: by one name two keepers would take it from each other."""
         self._store = store
         self._server = server
         self._owner = owner
         self._clock = clock
+        self._terms = terms or Terms()
         self._lease: Lease | None = None
+        self._answered = False
 
     @property
     def lease(self) -> Lease:
@@ -47,14 +61,17 @@ class LeaseKeeper:
         OpenCode checks no epoch, so a call in flight when the lease ends cannot be fenced; this bounds it.
         """
         lease = self.lease
-        if lease.expires - self._clock.monotonic() < deadline + MARGIN:
+        if lease.expires - self._clock.monotonic() < deadline + self._terms.margin:
             raise Fenced(f"too little is left of the lease on {self._server} for a call of {deadline:g} s")
         return lease
 
     async def hold(self, while_held: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the lease, run `while_held` under it; return when that does or the lease is lost."""
-        self._lease = await self._take()
-        log.debug("lease taken", server=self._server, epoch=self._lease.epoch)
+        """Wait for the lease, run `while_held` under it; return when that does or the lease is lost.
+
+        Raises what `while_held` raises, in a group, and StoreError where the store never answered.
+        """
+        taken = self._lease = await self._take()
+        log.debug("lease taken", server=self._server, epoch=taken.epoch)
         try:
             async with anyio.create_task_group() as group:
 
@@ -62,39 +79,54 @@ class LeaseKeeper:
                     await while_held()
                     group.cancel_scope.cancel()
 
-                async def renewing() -> None:
-                    await self._renew()
-                    group.cancel_scope.cancel()
-
                 group.start_soon(held)
-                group.start_soon(renewing)
+                await self._renew(taken)
+                self._lease = None  # before anything under it hears of it: nothing more goes out
+                group.cancel_scope.cancel()
         finally:
-            await self._let_go()
+            self._lease = None
+            await self._drop(taken)
 
-    async def _let_go(self) -> None:
-        """Drop what is left of the lease, so that another may take it at once."""
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+    async def _drop(self, lease: Lease) -> None:
+        """Let go of what is left of the lease, so that another may take it at once."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(DROP_WITHIN):
+            try:
                 await self._store.drop_lease(lease)
+            except StoreError as error:
+                log.warning("lease not dropped", server=self._server, error=str(error))
 
     async def _take(self) -> Lease:
         while True:
-            lease = await self._store.take_lease(self._server, self._owner, TTL)
-            if lease is not None:
-                return lease
-            await anyio.sleep(RETRY_EVERY)
-
-    async def _renew(self) -> None:
-        """Renew until the lease is lost. A store that does not answer leaves what is left of it, no more."""
-        while self._lease is not None:
-            await anyio.sleep(RENEW_EVERY)
+            pause = self._terms.retry_every
             try:
-                self._lease = await self._store.renew_lease(self._lease, TTL)
-            except Fenced:
-                log.warning("lease lost", server=self._server)
-                self._lease = None
-            except (StoreError, Unreachable) as error:
-                log.warning("lease not renewed", server=self._server, error=str(error))
-                if self._lease.expires <= self._clock.monotonic():
-                    self._lease = None  # by now somebody else may hold it
+                lease = await self._store.take_lease(self._server, self._owner, self._terms.ttl)
+            except StoreError as error:
+                # One that never answered is the operator's to mend; one that did is away for a while.
+                if not self._answered:
+                    raise
+                log.warning("lease not taken", server=self._server, error=str(error))
+                pause = self._terms.renew_every
+            else:
+                self._answered = True
+                if lease is not None:
+                    return lease
+            await anyio.sleep(pause)
+
+    async def _renew(self, lease: Lease) -> None:
+        """Renew until the lease is lost: taken over, or run out before the store answered."""
+        pause = self._terms.renew_every
+        while True:
+            with anyio.move_on_after(lease.expires - self._clock.monotonic()) as left:
+                await anyio.sleep(pause)
+                try:
+                    lease = self._lease = await self._store.renew_lease(lease, self._terms.ttl)
+                    pause = self._terms.renew_every
+                except Fenced:
+                    log.warning("lease lost", server=self._server)
+                    return
+                except StoreError as error:
+                    log.warning("lease not renewed", server=self._server, error=str(error))
+                    pause = self._terms.retry_every
+            if left.cancelled_caught:
+                log.warning("lease ran out", server=self._server)
+                return

@@ -49,9 +49,10 @@ class Place:
     @classmethod
     def at(cls, path: str, patience: int) -> Place:
         """Look whether there is a store that we may only read: WAL needs to write in its folder too."""
-        can_write = os.access(path, os.W_OK) and os.access(Path(path).parent, os.W_OK)
-        # Not Path.is_file: that raises where a folder on the way may not be entered.
+        # Not Path.is_file: that raises where a folder on the way may not be entered. And asked first: a file
+        # that another opener makes between the two questions must not look like one we may not write.
         is_there = os.path.isfile(path)  # noqa: PTH113
+        can_write = os.access(path, os.W_OK) and os.access(Path(path).parent, os.W_OK)
         return cls(path, patience, read_only=is_there and not can_write)
 
     @property
