@@ -62,6 +62,7 @@ class Shell:
             "XDG_STATE_HOME": str(folder / "state"),
             "XDG_CONFIG_HOME": str(folder / "config"),
             "LANG": "C.UTF-8",
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         }
 
     def __call__(self, *arguments: str, **environ: str) -> Finished:
