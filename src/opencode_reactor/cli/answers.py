@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ..errors import UsageError
-from ..model.sessions import Question
+from ..model.shared import Question
 
 
 def labels_for(questions: Sequence[Question], typed: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -18,7 +18,7 @@ from ..app import Reactor, Until
 from ..clock import SystemClock
 from ..model.asks import Ask, AskState
 from ..model.runs import JournalEntry, Run, RunState
-from ..model.sessions import Tokens
+from ..model.shared import Tokens
 from ..opencode.binary import find_binary
 from ..opencode.server import OpenCodeServer
 from ..pipeline.definition import Pipeline

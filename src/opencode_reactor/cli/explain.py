@@ -8,7 +8,7 @@ from typing import Any
 
 from ..model.asks import Ask, AskState
 from ..model.runs import Attempt, Command, Evidence, JournalEntry, Lease, Run
-from ..model.sessions import Json
+from ..model.shared import Json
 from ..store import Store
 from . import shapes
 from .opened import in_store

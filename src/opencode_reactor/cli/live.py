@@ -14,7 +14,7 @@ from rich.text import Text
 from ..clock import Clock
 from ..model.asks import Ask
 from ..model.runs import JournalEntry, Run, StageRun, StageState
-from ..model.sessions import NO_TOKENS
+from ..model.shared import NO_TOKENS
 from .output import STYLES
 from .text import amount, one_line, price, span
 from .words import doing, how_to_answer, subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..model.runs import Attempt, Run, RunState, StageRun
-from ..model.sessions import NO_TOKENS
+from ..model.shared import NO_TOKENS
 from ..store import Store
 from . import shapes
 from .opened import in_store

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 from ..model.asks import Ask, AskKind
 from ..model.deliveries import Delivery
 from ..model.runs import Attempt, Command, Evidence, JournalEntry, Lease, Run, StageRun
-from ..model.sessions import Question, Tokens
+from ..model.shared import Question, Tokens
 from .text import iso
 
 Shape: TypeAlias = "dict[str, Any]"

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 
-from ..model.sessions import Tokens
+from ..model.shared import Tokens
 
 _ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: window titles, links, the clipboard

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
-from .sessions import Question
+from .shared import Question
 
 
 class AskKind(StrEnum):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .sessions import NO_TOKENS, Json, ModelRef, Tokens
+from .shared import NO_TOKENS, Json, ModelRef, Tokens
 
 
 class RunState(StrEnum):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..model.asks import Ask, AskKind, AskState, Closed, Reply
 from ..model.deliveries import Delivery, DeliveryState
-from ..model.sessions import Option, Question
+from ..model.shared import Option, Question
 from .columns import dump, read, word
 from .driver import Params, Row
 

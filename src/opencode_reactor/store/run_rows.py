@@ -27,7 +27,7 @@ from ..model.runs import (
     TurnKind,
     WaitingOn,
 )
-from ..model.sessions import ModelRef, Tokens
+from ..model.shared import ModelRef, Tokens
 from .columns import dump, read, word
 from .driver import Params, Row
 
