@@ -116,7 +116,7 @@ def add_inbox(_parser: Parser) -> None:
 def add_reply(parser: Parser) -> None:
     """Answer a permission (once, always, reject) or an approval (once, reject); reject dismisses a question.
 
-    A permission refused with -m lets the turn go on: the model reads why. Without, the turn just ends.
+    A refusal does not end the turn: the model reads that it was refused, and with -m why.
     `always` holds for the server's whole directory until it restarts.
     """
     _add_ask(parser)

@@ -138,16 +138,23 @@ class LineProgress(_Followed):
         now = self._clock.now()
         if before is None:
             self._line(f"run {run.id} of {one_line(run.pipeline)} on {run.server}")
+        # What ended first: what it made way for may be in the same snapshot.
+        stages = list(changed_stages(before, run))
+        self._stages([stage for stage in stages if stage.state.final], now)
         for attempt in changed_attempts(before, run):
             if not attempt.state.final and (self._verbose or attempt.state not in _PASSING):
                 self._line(f"{attempt.stage}: {_attempt_words(attempt, now)}")
-        for stage in changed_stages(before, run):
-            if stage.state.final or stage.waiting_on is not None:
-                told = doing(stage, now)
-                self._line(f"{stage.name}: {stage.state}{f': {told}' if told else ''}")
+        self._stages(
+            [stage for stage in stages if stage.waiting_on is not None and not stage.state.final], now
+        )
         for ask in self.new_asks(asks):
             self._line(f"{ask.kind} {ask.id}: {subject(ask)}  ->  {how_to_answer(ask)}")
         self.gone_asks(asks)
+
+    def _stages(self, stages: Sequence[StageRun], now: int) -> None:
+        for stage in stages:
+            told = doing(stage, now)
+            self._line(f"{stage.name}: {stage.state}{f': {told}' if told else ''}")
 
     def ended(self, run: Run) -> None:
         """The command itself says how it ended."""

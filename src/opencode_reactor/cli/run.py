@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -12,11 +12,13 @@ import anyio
 from ..app import ASKS, Reactor, Until
 from ..clock import SystemClock
 from ..errors import ReactorError, UsageError
-from ..model.asks import Ask
-from ..model.runs import Run, RunState
+from ..model.asks import Ask, AskKind, AskState, Reply
+from ..model.runs import JournalEntry, Run, RunState
 from ..pipeline.definition import Pipeline
 from ..pipeline.loading import load
+from ..store import Store
 from .logs import configure_logs
+from .opened import in_store
 from .options import Options
 from .output import Output
 from .parser import Asked
@@ -26,7 +28,9 @@ from .shapes import plain
 from .stopping import Stopped, unless_stopped
 from .submit import inputs_of
 from .text import clean, one_line
+from .words import subject
 
+FAILED = 1
 WAITS_FOR_A_PERSON = 3
 INTERRUPTED = 130
 PROMPT = "prompt"
@@ -53,6 +57,12 @@ def prompt(options: Options, asked: Asked) -> int:
     last = _follow(options, asked, prompt_pipeline(asked), {"text": text})
     if last is None:
         return INTERRUPTED
+    refused = _refused(options, last) if last.state is RunState.SUCCEEDED else []
+    if refused:
+        # What was asked for was not all done, whatever the answer says.
+        options.output.remark(f"run {last.id}: no success, refused: {'; '.join(refused)}")
+        options.output.remark(f"`reactor show -v {last.id}` has the answer")
+        return FAILED
     if not options.output.json:
         _print_answer(last, options.output)
     return exit_code(last)
@@ -69,11 +79,24 @@ def prompt_pipeline(asked: Asked) -> Pipeline:
     return Pipeline.model_validate(tree).inlined()
 
 
+def _refused(options: Options, last: Run) -> list[str]:
+    """The permissions that were refused while the run went on, each with who did it."""
+
+    async def answered(store: Store) -> list[Ask]:
+        return await store.asks(run=last.id, states=(AskState.ANSWERED, AskState.CLOSED))
+
+    return [
+        f"{subject(ask)} ({ask.answered_by})"
+        for ask in in_store(options, answered)
+        if ask.kind is AskKind.PERMISSION and ask.reply is Reply.REJECT
+    ]
+
+
 def exit_code(last: Run) -> int:
     """0 succeeded, 1 failed or cancelled, 3 waits for a person."""
     if last.state is RunState.SUCCEEDED:
         return 0
-    return 1 if last.state.final else WAITS_FOR_A_PERSON
+    return FAILED if last.state.final else WAITS_FOR_A_PERSON
 
 
 def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[str, str]) -> Run | None:
@@ -85,7 +108,7 @@ def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[
     reactor = Reactor(settings)
     attended = sys.stderr.isatty() and sys.stdin.isatty()
     until = Until(asked=asked.no_wait, escalated=not asked.wait and not attended)
-    shown = _Shown(progress(options.output, verbose=bool(options.verbose)))
+    shown = Shown(progress(options.output, verbose=bool(options.verbose)))
 
     async def followed() -> Run:
         return await reactor.run(
@@ -105,15 +128,17 @@ def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[
     return last
 
 
-class _Shown:
+class Shown:
     """Passes snapshots on to the progress and remembers the last: what is said if it ends early."""
 
     def __init__(self, shown: Progress) -> None:
         self.progress = shown
         self.last: Run | None = None
 
-    def take(self, run: Run, asks: tuple[Ask, ...] | Any) -> None:
+    def take(self, run: Run, asks: Sequence[Ask], entries: Sequence[JournalEntry]) -> None:
         self.last = run
+        for entry in entries:
+            self.progress.note(entry)
         self.progress.update(run, asks)
 
 
