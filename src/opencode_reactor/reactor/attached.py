@@ -120,6 +120,7 @@ class Attached:
             group.start_soon(dispatcher.run, self._client.url, self._mine(engine))
             # Nothing is prompted before the first list is done: until then nobody knows what is there.
             await watcher.live.wait()
+            log.info("listening", server=self._client.url)
             group.start_soon(engine.run)
 
     def _unwatch(self, watcher: Watcher) -> Callable[[str], None]:

@@ -96,6 +96,7 @@ class LeaseKeeper:
                 log.warning("lease not dropped", server=self._server, error=str(error))
 
     async def _take(self) -> Lease:
+        told = False
         while True:
             pause = self._terms.retry_every
             try:
@@ -110,6 +111,9 @@ class LeaseKeeper:
                 self._answered = True
                 if lease is not None:
                     return lease
+                if not told:
+                    told = True
+                    log.info("another reactor serves it, waiting for its end", server=self._server)
             await anyio.sleep(pause)
 
     async def _renew(self, lease: Lease) -> None:
