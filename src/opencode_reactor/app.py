@@ -21,7 +21,7 @@ from .clock import Clock, SystemClock
 from .errors import Conflict, LoginRefused, Unreachable, UnsupportedVersion
 from .handling import Handler, Origin, Registry, load
 from .model.asks import Ask
-from .model.runs import Run, RunState, WaitingOn
+from .model.runs import JournalEntry, Run, RunState, WaitingOn
 from .model.sessions import Json
 from .opencode import Client, Login
 from .pipeline.definition import Pipeline
@@ -44,8 +44,8 @@ ASKS = frozenset({WaitingOn.PENDING_PERMISSION, WaitingOn.PENDING_QUESTION, Wait
 DEADLINE = 6.0
 """Seconds a call may take to begin its answer: with the lease's margin less than what a renewal leaves."""
 
-Listener = Callable[[Run, Sequence[Ask]], None]
-"""Called with each new snapshot of a run and its open asks; must not block."""
+Listener = Callable[[Run, Sequence[Ask], Sequence[JournalEntry]], None]
+"""Called with each new snapshot of a run, its open asks, and what is new in its journal; must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +196,15 @@ async def follow(store: Store, run_id: str, listener: Listener | None, until: Un
 
     unregister = store.changed(stir)
     shown: tuple[int, tuple[Ask, ...]] | None = None
+    told = 0
     try:
         while True:
             stirred = anyio.Event()  # before reading: a change after it must not be missed
             run, asks = await store.run(run_id), tuple(await store.asks(run=run_id))
             if listener is not None and (run.rev, asks) != shown:
-                listener(run, asks)
+                entries = await store.journal(run_id, after=told)
+                told = entries[-1].seq if entries else told
+                listener(run, asks, entries)
                 shown = run.rev, asks
             if until.reached(run):
                 return run
@@ -234,8 +237,11 @@ class _Starter:
 
 
 def _project(directory: str | None) -> str:
-    """The project directory in its one spelling: 1.1 takes `/x` and `/x/` for two projects."""
-    return str(Path(directory or Path.cwd()).resolve())
+    """The project directory in its one spelling: 1.1 takes `/x` and `/x/` for two projects.
+
+    Links are left as they are: the server may be on another machine, where they lead elsewhere.
+    """
+    return os.path.normpath(Path.cwd() / (directory or ""))
 
 
 def _loaded(paths: Sequence[Path]) -> tuple[Handler, ...]:

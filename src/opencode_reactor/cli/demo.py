@@ -31,7 +31,7 @@ from .options import Options
 from .output import Output
 from .parser import Asked
 from .progress import progress
-from .run import exit_code
+from .run import Shown, exit_code
 from .runs import stages_table
 from .text import clean, one_line
 
@@ -104,16 +104,16 @@ def _folder(keep: Path | None, stack: ExitStack) -> Path:
 
 def _run(options: Options, settings: Settings, project: Path) -> Run:
     reactor = Reactor(settings, handlers=())
-    shown = progress(options.output, verbose=bool(options.verbose))
+    shown = Shown(progress(options.output, verbose=bool(options.verbose)))
 
     async def followed() -> Run:
         return await reactor.run(
-            sample(), directory=str(project), listener=shown.update, until=Until(escalated=True)
+            sample(), directory=str(project), listener=shown.take, until=Until(escalated=True)
         )
 
-    with shown:
+    with shown.progress:
         last = anyio.run(followed)
-    shown.ended(last)
+    shown.progress.ended(last)
     return last
 
 

@@ -136,6 +136,7 @@ class Shown:
         self.last: Run | None = None
 
     def take(self, run: Run, asks: Sequence[Ask], entries: Sequence[JournalEntry]) -> None:
+        """The listener of a run."""
         self.last = run
         for entry in entries:
             self.progress.note(entry)
