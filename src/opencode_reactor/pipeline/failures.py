@@ -80,7 +80,7 @@ def recognise(message: AssistantMessage) -> tuple[Failure, str] | None:
         return _error(message.error)
     if message.finish == "content-filter":
         return Failure.CONTENT_FILTERED, "the provider's content filter stopped the answer"
-    if answer_text(message):
+    if answer_text(message) and not _refused(message):
         return None
     if message.finish is None and not message.parts:
         # What an abort leaves while the server waits to retry its provider (1.14 and later): no error, no
@@ -197,9 +197,15 @@ def _told(error: MessageError) -> str:
     return f"{head}: {_short(error.message)}" if error.message else head
 
 
+def _refused(message: AssistantMessage) -> list[ToolPart]:
+    """The tools at which the turn ended: what was said before them announced them and is no answer."""
+    if message.finish != "tool-calls":
+        return []
+    return [p for p in message.parts if isinstance(p, ToolPart) and p.state is ToolState.ERROR]
+
+
 def _without_text(message: AssistantMessage) -> str:
-    refused = [p for p in message.parts if isinstance(p, ToolPart) and p.state is ToolState.ERROR]
-    if message.finish == "tool-calls" and refused:
+    if refused := _refused(message):
         return f"the turn ended at a refused {refused[-1].tool}: {_short(refused[-1].error)}".rstrip(": ")
     if message.finish == "tool-calls":
         return "the turn ended with a tool call"
