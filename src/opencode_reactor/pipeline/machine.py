@@ -224,7 +224,11 @@ def _running(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
             _fail(draft, stage, attempt, Refuted(Failure.SERVER_LOST, lost))
         case Asking(waiting_on):
             _asking(draft, attempt, waiting_on)
-        case Working(status):
+        case Working(status, answered):
+            if answered:
+                draft.wake(
+                    draft.facts.now + PEEK
+                )  # should its idle have come before the status map knew of it
             attempt = _resumed(attempt, draft.facts.now)
             retrying = attempt.retrying_since if isinstance(status, Retrying) else None
             attempt = replace(attempt, quiet_since=None, retrying_since=retrying)

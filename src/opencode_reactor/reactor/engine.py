@@ -30,6 +30,7 @@ from ..pipeline.facts import (
     CloseApproval,
     CreateSession,
     Decision,
+    Facts,
     Result,
     RunChecks,
     SendPrompt,
@@ -49,8 +50,9 @@ from .workqueue import WorkQueue
 
 SWEEP_EVERY = 15.0
 """Seconds between looks at everything live: finds what every hint missed."""
-STEP_DELAY = 250
-"""ms after a finished step until its tokens are counted: its turn's end is often right behind."""
+SOON = 250
+"""ms until a step's end or a new message is looked at. The turn's end, which is looked at at once, is often
+right behind; and a look at the turn's beginning would take the server's time from the turn itself."""
 HANDS = 16
 """Keys worked side by side: 10,000 live runs must not exhaust the connections."""
 
@@ -148,9 +150,9 @@ class Engine:
         match event:
             case e.SessionCreated(info=info):
                 self._tree.note(info)
-            case e.MessagePartUpdated(part=StepFinishPart()):
-                self._hint_run(event, STEP_DELAY)
-            case e.MessageUpdated(message=UserMessage()) | e.SessionDeleted():
+            case e.MessagePartUpdated(part=StepFinishPart()) | e.MessageUpdated(message=UserMessage()):
+                self._hint_run(event, SOON)
+            case e.SessionDeleted():
                 self._hint_run(event)
             case e.SessionIdle() | e.SessionError():
                 self._hint_run(event)
@@ -290,9 +292,10 @@ class Engine:
         if not run.state.final:
             self._attend(run)
         results: dict[str, Result] = {}
+        facts: Facts | None = None
         while True:
             results |= self._checks.take(run)
-            facts = await self._lookout.look(run, results)
+            facts = await self._lookout.look(run, results, facts)
             decision = step(run, plan, replace(facts, room=self._room.left(run)))
             for other in self._room.take(decision.run):
                 self._queue.add(RunKey(other))

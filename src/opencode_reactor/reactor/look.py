@@ -58,16 +58,23 @@ class Lookout:
         """An instance went down: it may come back with other agents and models."""
         self._catalogs.clear()
 
-    async def look(self, run: Run, results: Mapping[str, Result]) -> Facts:
-        """The facts about a run, as of now. Attempts that just got a result are not looked at again."""
+    async def look(self, run: Run, results: Mapping[str, Result], before: Facts | None = None) -> Facts:
+        """The facts about a run, as of now. Attempts that just got a result are not looked at again.
+
+        `before` is what an earlier pass of the same drive rested on: what it saw stands. What has happened
+        since brings a hint, and with it a look of its own.
+        """
         now = self._store.now()
         # A session made just now holds nothing, and a prompt sent just now cannot be judged yet.
         moved = {a for a, r in results.items() if not isinstance(r, ChecksRan)}
-        looked = [a for a in run.open_attempts if a.session and a.state in LOOKED_AT and a.id not in moved]
-        found = _Found()
-        await together(*self._reads(run, looked, found))
+        kept = {} if before is None else {a: s for a, s in before.seen.items() if a not in moved}
+        looked = [a for a in _lookable(run) if a.id not in moved and a.id not in kept]
+        found = _Found(catalog=before.catalog if before else None)
+        if looked or before is None:
+            await together(*self._reads(run, looked, found))
         asks = tuple(a for a in found.asks if a.state is AskState.OPEN and a.kind is not AskKind.APPROVAL)
-        seen = {a: Seen(at=now) for a, r in results.items() if isinstance(r, SessionMade) and r.fresh}
+        fresh = {a: Seen(at=now) for a, r in results.items() if isinstance(r, SessionMade) and r.fresh}
+        seen = kept | fresh
         seen |= {a.id: _seen(a, now, found, asks) for a in looked}
         approvals = {
             a.stage: a for a in found.asks if a.kind is AskKind.APPROVAL and a.state is AskState.ANSWERED
@@ -88,7 +95,7 @@ class Lookout:
         if looked:
             reads.append(partial(self._read_status, run.directory, found))
         reads += [partial(self._read_messages, run.directory, a, found) for a in looked]
-        if not run.state.final:
+        if found.catalog is None and not run.state.final:
             reads.append(partial(self._read_catalog, run.directory, found))
         return reads
 
@@ -113,6 +120,10 @@ class Lookout:
             catalog = await self._client.catalog(directory)
             self._catalogs[directory] = (now, catalog)
         found.catalog = catalog
+
+
+def _lookable(run: Run) -> list[Attempt]:
+    return [a for a in run.open_attempts if a.session and a.state in LOOKED_AT]
 
 
 def _seen(attempt: Attempt, now: int, found: _Found, asks: tuple[Ask, ...]) -> Seen:

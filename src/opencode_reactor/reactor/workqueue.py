@@ -1,6 +1,8 @@
 """A queue of keys: whatever happened, the same key is worked once, by one hand at a time (after client-go).
 
 A key that is added while it waits is one key; added while it is worked, it is worked once more afterwards.
+Whoever takes a key takes its appointments with it: one look serves every reason there was until then, and
+makes the next appointment itself.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
 import anyio
@@ -16,6 +18,9 @@ import anyio
 from ..clock import Clock
 
 K = TypeVar("K", bound=Hashable)
+
+_SLACK = 64
+"""Entries of appointments that no longer stand are cleared away once they outnumber the others by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,7 @@ class WorkQueue(Generic[K]):
         if due is not None and due <= at:
             return
         self._due[key] = at
-        self._pushed += 1  # breaks ties: keys need not be comparable
-        heappush(self._heap, (at, self._pushed, key))
+        self._push(at, key)
         self._wake.set()
 
     async def get(self) -> K:
@@ -67,6 +71,7 @@ class WorkQueue(Generic[K]):
             self._release_due()
             if self._waiting:
                 key, _ = self._waiting.popitem(last=False)
+                self._due.pop(key, None)
                 self._working.add(key)
                 return key
             self._wake = anyio.Event()
@@ -93,6 +98,15 @@ class WorkQueue(Generic[K]):
         now = self._clock.now()
         while self._heap and self._heap[0][0] <= now:
             at, _, key = heappop(self._heap)
-            if self._due.get(key) == at:  # else it was replaced by an earlier appointment
+            if self._due.get(key) == at:  # else it was replaced by an earlier one, or the key was looked at
                 del self._due[key]
                 self.add(key)
+
+    def _push(self, at: int, key: K) -> None:
+        self._pushed += 1  # breaks ties: keys need not be comparable
+        heappush(self._heap, (at, self._pushed, key))
+        if len(self._heap) > 2 * len(self._due) + _SLACK:
+            # Every look leaves its appointment behind, often hours ahead: they must not pile up.
+            self._heap = [(due, number, key) for number, (key, due) in enumerate(self._due.items())]
+            self._pushed = len(self._heap)
+            heapify(self._heap)

@@ -54,7 +54,7 @@ from opencode_reactor.pipeline.facts import (
     SendPrompt,
     SessionMade,
 )
-from opencode_reactor.pipeline.machine import EDGES, PROMPT_GRACE, QUIET_GRACE, SENDS, step
+from opencode_reactor.pipeline.machine import EDGES, PEEK, PROMPT_GRACE, QUIET_GRACE, SENDS, step
 from opencode_reactor.pipeline.plan import Answer, Budget, Plan, StagePlan
 
 CONTRACT = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "integer"}}}
@@ -237,6 +237,17 @@ def test_a_busy_session_advances_nothing_however_good_its_last_message_looks() -
     world.begin()
     world.look(said(world.attempt(), "done"), status=Busy())
     assert world.attempt().state is AttemptState.RUNNING
+
+
+def test_a_finished_answer_in_a_busy_session_is_looked_at_again_soon_without_a_further_event() -> None:
+    world = World(one())
+    world.begin()
+    world.look(status=Busy())
+    assert world.run.wake_at == world.attempt().deadline
+    world.look(said(world.attempt(), "done"), status=Busy())
+    assert world.run.wake_at == world.now + PEEK
+    world.answer("done")
+    assert world.run.state is RunState.SUCCEEDED
 
 
 def test_a_step_that_asked_for_tools_is_no_answer() -> None:
