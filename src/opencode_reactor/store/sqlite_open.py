@@ -85,13 +85,19 @@ def prepare(place: Place) -> None:
         size = path.stat().st_size
     except OSError as error:
         raise StoreError(
-            f"the store cannot be made: {error.strerror or error}",
+            f"the store cannot be made: {_reason(error)}",
             place=error.filename or place.path,
             remedy="Make its folder writable, or name another file with --store.",
         ) from error
     # SQLite itself takes a file of one byte for a new database and writes over it.
     if 0 < size < _SMALLEST:
         raise not_a_store(place.path)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "this is a file, and a folder is needed here"
+    return error.strerror or str(error)
 
 
 def _make_folder(folder: Path) -> None:
