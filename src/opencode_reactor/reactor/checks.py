@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from subprocess import DEVNULL, PIPE, STDOUT
+from subprocess import DEVNULL, STDOUT
 
 import anyio
 from anyio.abc import Process, TaskGroup
@@ -16,6 +17,8 @@ from ..pipeline.facts import CheckRan, ChecksRan, Result, RunChecks
 
 OUTPUT_LIMIT = 8_000
 """Characters kept of a command's output: its end, where test runners put what matters."""
+LAST_WORDS = 0.5
+"""Seconds a command's output may take to end after the command and its group have."""
 
 
 class Checks:
@@ -53,8 +56,8 @@ class Checks:
 async def run_checks(commands: tuple[str, ...], directory: str, seconds: float) -> ChecksRan:
     """Run the commands one after the other through the shell, up to the first that fails.
 
-    The commands are the pipeline author's own words (never a model's). All share `seconds`; what is over then
-    is killed with everything it started.
+    The commands are the pipeline author's own words (never a model's). All share `seconds`; a command that is
+    not over then is killed. With each command ends everything it started in the background.
     """
     ran: list[CheckRan] = []
     deadline = anyio.current_time() + seconds
@@ -65,30 +68,55 @@ async def run_checks(commands: tuple[str, ...], directory: str, seconds: float) 
     return ChecksRan(tuple(ran))
 
 
+class _Tail(asyncio.Protocol):
+    """The end of what a command says."""
+
+    def __init__(self) -> None:
+        self._said = bytearray()
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._said += data
+        del self._said[: -4 * OUTPUT_LIMIT]  # a chatty command must not fill memory
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  whatever ended it
+        self.ended.set()
+
+    def text(self) -> str:
+        """What was kept, in characters."""
+        return self._said.decode(errors="replace")[-OUTPUT_LIMIT:]
+
+
 async def _run(command: str, directory: str, deadline: float) -> CheckRan:
-    try:
-        process = await anyio.open_process(
-            command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=directory, start_new_session=True
-        )
-    except OSError as error:
-        return CheckRan(command, 127, f"cannot be run in {directory}: {error.strerror}")
-    output = bytearray()
-    code: int | None = None
-    try:
-        with anyio.move_on_after(deadline - anyio.current_time()):
-            assert process.stdout is not None
-            async for chunk in process.stdout:
-                output += chunk
-                del output[: -4 * OUTPUT_LIMIT]  # a chatty command must not fill memory
-            code = await process.wait()
-    finally:
-        await _end(process)
-    return CheckRan(command, code, output.decode(errors="replace")[-OUTPUT_LIMIT:])
+    # A pipe of our own: over asyncio's `wait` returns only when nobody holds the other end any more, and what
+    # a command leaves in the background holds it for ever (https://github.com/python/cpython/issues/119710).
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb", 0) as pipe:
+        try:
+            process = await anyio.open_process(
+                command, stdin=DEVNULL, stdout=theirs, stderr=STDOUT, cwd=directory, start_new_session=True
+            )
+        except OSError as error:
+            return CheckRan(command, 127, f"cannot be run in {directory}: {error.strerror}")
+        finally:
+            os.close(theirs)
+        transport, tail = await asyncio.get_running_loop().connect_read_pipe(_Tail, pipe)
+        code: int | None = None
+        try:
+            with anyio.move_on_after(deadline - anyio.current_time()):
+                code = await process.wait()
+        finally:
+            await _end(process, tail)
+            transport.close()
+        return CheckRan(command, code, tail.text())
 
 
-async def _end(process: Process) -> None:
+async def _end(process: Process, tail: _Tail) -> None:
     """Kill the command's whole group: what it left in the background would outlive its stage."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with anyio.CancelScope(shield=True):
         await process.aclose()
+        # Its last words are in the pipe; only one that left the group can still keep us from its end.
+        with anyio.move_on_after(LAST_WORDS):
+            await tail.ended.wait()
