@@ -10,6 +10,9 @@ from opencode_reactor.errors import Conflict
 from opencode_reactor.model.runs import Run
 from opencode_reactor.store import Store
 
+# Who has no event loop is given no hints.
+one_that_hints = pytest.mark.parametrize("store", ["sqlite", "memory"], indirect=True)
+
 
 async def hinted(event: asyncio.Event) -> None:
     async with asyncio.timeout(5):
@@ -27,6 +30,7 @@ async def quiet(event: asyncio.Event) -> None:
             return
 
 
+@one_that_hints
 async def test_a_commit_of_ones_own_is_hinted_in_the_event_loop(store: Store) -> None:
     event = asyncio.Event()
     stop = store.changed(event.set)
@@ -36,6 +40,7 @@ async def test_a_commit_of_ones_own_is_hinted_in_the_event_loop(store: Store) ->
     stop()
 
 
+@pytest.mark.parametrize("open_here", ["threads"], indirect=True)
 async def test_a_commit_of_another_is_hinted_soon(open_here: Callable[[Clock], Awaitable[Store]]) -> None:
     ours, theirs = await open_here(SystemClock()), await open_here(SystemClock())
     event = asyncio.Event()
@@ -48,6 +53,7 @@ async def test_a_commit_of_another_is_hinted_soon(open_here: Callable[[Clock], A
     stop()
 
 
+@one_that_hints
 async def test_what_changed_nothing_gives_no_hint(store: Store) -> None:
     await store.add_run(Run("r1", "p", "s", "/", "{}"), [])
     event = asyncio.Event()
@@ -62,6 +68,7 @@ async def test_what_changed_nothing_gives_no_hint(store: Store) -> None:
     stop()
 
 
+@one_that_hints
 async def test_who_stopped_listening_hears_nothing_and_the_others_still_do(store: Store) -> None:
     first, second = asyncio.Event(), asyncio.Event()
     stop_first, stop_second = store.changed(first.set), store.changed(second.set)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import pytest
+
 from opencode_reactor.clock import Clock, SystemClock
 from opencode_reactor.model.runs import Run, RunState, StageRun
 from opencode_reactor.store import Store, open_store
@@ -45,6 +47,7 @@ async def test_opening_a_store_that_is_there_is_quick(open_here: Callable[[Clock
     assert min(times) < 0.2
 
 
+@pytest.mark.parametrize("open_here", ["threads"], indirect=True)
 async def test_writes_that_wait_together_are_committed_together(
     open_here: Callable[[Clock], Awaitable[Store]],
 ) -> None:

@@ -18,6 +18,9 @@ from opencode_reactor.errors import Fenced
 from opencode_reactor.model.runs import Lease
 from opencode_reactor.store import Store
 
+# Who has no event loop shows no life: his leases are waited for until they run out.
+pytestmark = pytest.mark.parametrize("open_here", ["threads"], indirect=True)
+
 SERVER = "http://127.0.0.1:4096"
 
 Open = Callable[[Clock], Awaitable[Store]]

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import os
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from ..clock import SystemClock
-from ..store import Store, open_store
+from ..store import Store
+from ..store.immediate import at_once, open_immediate
 from .options import Options
 
 T = TypeVar("T")
 
 
-def in_store(options: Options, work: Callable[[Store], Awaitable[T]]) -> T:
-    """What `work` returns, done with the store that the options name."""
-
-    async def session() -> T:
-        store = await open_store(options.settings().store, clock=SystemClock())
-        try:
-            return await work(store)
-        finally:
-            await store.aclose()
-
-    return asyncio.run(session())
+def in_store(options: Options, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+    """What `work` returns, done with the store that the options name. It may wait for nothing else."""
+    store = open_immediate(options.settings().store, clock=SystemClock())
+    try:
+        return at_once(work(store))
+    finally:
+        at_once(store.aclose())
 
 
 def person() -> str:
     """Who types, as the store keeps it beside every decision."""
+    # Late: only who decides is named, and the import is no small one.
+    import getpass
+
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

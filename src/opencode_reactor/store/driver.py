@@ -53,11 +53,21 @@ Unit: TypeAlias = tuple[Statement, ...]
 
 
 class Driver(Protocol):
-    """One database. Its methods belong to the event loop it was opened in, and never block it."""
+    """One database. Its methods belong to the event loop it was opened in, and never block it.
+
+    (But for `immediate`, which is for who has no event loop.)
+    """
 
     @property
     def url(self) -> str:
         """Where the store is, as `--store` takes it; without secrets."""
+        ...
+
+    async def open(self) -> None:
+        """Get ready: make and migrate the store where need be. Raises StoreError, SchemaTooNew.
+
+        `aclose` is due even if this raises.
+        """
         ...
 
     def now(self) -> int:

@@ -7,8 +7,7 @@ from pathlib import Path
 from ..clock import Clock
 from ..errors import StoreError
 from .driver import Driver, Statement
-from .sqlite import open_sqlite
-from .sqlite_open import MEMORY
+from .sqlite_open import MEMORY, Place
 from .store import Store
 
 _FORMS = "Write sqlite:///absolute/path, a plain path, or sqlite://:memory:."
@@ -20,20 +19,25 @@ async def open_store(url: str, *, clock: Clock, patience: int = 5_000) -> Store:
     `patience` is how long to wait for another program's lock, ms. A store in a read-only place can be read.
     Raises StoreError (with place and remedy), SchemaTooNew.
     """
-    driver = await open_sqlite(_path(url), clock=clock, patience=patience)
-    return Store(driver, await _store_id(driver), clock)
+    # Late: asyncio is half the start of a command that only reads the store, and opens it by `immediate`.
+    from .sqlite import SqliteDriver  # noqa: PLC0415
+
+    return await store_on(SqliteDriver(Place.at(path_of(url), patience), clock), clock)
 
 
-async def _store_id(driver: Driver) -> str:
+async def store_on(driver: Driver, clock: Clock) -> Store:
+    """The store behind a driver, which is opened, and closed again if that fails."""
     try:
+        await driver.open()
         rows = await driver.read((Statement("store_id"),))
     except BaseException:
         await driver.aclose()
         raise
-    return rows[0][0]["value"]
+    return Store(driver, rows[0][0]["value"], clock)
 
 
-def _path(url: str) -> str:
+def path_of(url: str) -> str:
+    """The absolute path of the file, or `:memory:`. Raises StoreError."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "sqlite", url

@@ -1,4 +1,4 @@
-"""A thread with a seat in it: the one place that may touch a connection, reached from the event loop."""
+"""A thread with a seat in it, reached from the event loop."""
 
 from __future__ import annotations
 
@@ -8,44 +8,20 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
 
-from ..errors import StoreError
 from .driver import Rows, Unit
-
-Outcome: TypeAlias = Rows | Exception
+from .seat import Order, Outcome, Seat, closed
 
 _MOST_AT_ONCE = 512
 """Bounds how long the first caller of a group waits for the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Order:
-    """One unit on its way. `done` is the event loop's; the thread only asks whether it was cancelled."""
+class Waiting:
+    """An order on its way. `done` is the event loop's; the thread only asks whether it was cancelled."""
 
-    unit: Unit
-    writes: bool
+    order: Order
     done: asyncio.Future[Rows]
-
-
-class Seat(Protocol):
-    """What sits in the thread. Every method is called there, one at a time."""
-
-    def open(self) -> None:
-        """Get ready; what it raises reaches `Worker.start`."""
-        ...
-
-    def carry_out(self, orders: Sequence[Order]) -> list[Outcome]:
-        """Carry out orders, in sequence; one outcome for each."""
-        ...
-
-    def changed(self) -> bool:
-        """Whether anything was committed, by anybody, since this was last asked."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything."""
-        ...
 
 
 class Worker:
@@ -56,7 +32,7 @@ class Worker:
         self._where = where
         self._hint = hint
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._pause: float | None = None
         self._stopping = False
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -72,10 +48,10 @@ class Worker:
     async def carry_out(self, unit: Unit, *, writes: bool) -> Rows:
         """Hand a unit to the seat and wait for its outcome. Raises StoreError once the worker is stopping."""
         if self._stopping:
-            raise StoreError("the store is closed", place=self._where)
-        order = Order(unit, writes, self._loop.create_future())
-        self._queue.put(order)
-        return await order.done
+            raise closed(self._where)
+        waiting = Waiting(Order(unit, writes), self._loop.create_future())
+        self._queue.put(waiting)
+        return await waiting.done
 
     def look_every(self, seconds: float | None) -> None:
         """Ask the seat for changes at least so often, and hint; None: never."""
@@ -116,28 +92,28 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            orders = self._take()
-            if orders:
-                self._call(self._settle, orders, self._outcomes(orders))
+            group = self._take()
+            if group:
+                self._call(self._settle, group, self._outcomes([waiting.order for waiting in group]))
             if self._pause is not None and self._hint is not None and self._seat.changed():
                 self._call(self._hint)
             # Nothing is queued after `_stopping` is set, so an empty queue then stays empty.
             if self._stopping and self._queue.empty():
                 return
 
-    def _take(self) -> list[Order]:
-        orders: list[Order] = []
+    def _take(self) -> list[Waiting]:
+        group: list[Waiting] = []
         try:
-            order = self._queue.get(timeout=self._pause)
+            waiting = self._queue.get(timeout=self._pause)
             while True:
                 # A caller that has gone before its turn wants nothing any more.
-                if order is not None and not order.done.cancelled():
-                    orders.append(order)
-                if len(orders) == _MOST_AT_ONCE:
-                    return orders
-                order = self._queue.get_nowait()
+                if waiting is not None and not waiting.done.cancelled():
+                    group.append(waiting)
+                if len(group) == _MOST_AT_ONCE:
+                    return group
+                waiting = self._queue.get_nowait()
         except queue.Empty:
-            return orders
+            return group
 
     def _outcomes(self, orders: Sequence[Order]) -> list[Outcome]:
         try:
@@ -160,11 +136,11 @@ class Worker:
         else:
             self._opened.set_exception(error)
 
-    def _settle(self, orders: Sequence[Order], outcomes: Sequence[Outcome]) -> None:
-        for order, outcome in zip(orders, outcomes, strict=True):
-            if order.done.done():
+    def _settle(self, group: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if waiting.done.done():
                 continue
             if isinstance(outcome, Exception):
-                order.done.set_exception(outcome)
+                waiting.done.set_exception(outcome)
             else:
-                order.done.set_result(outcome)
+                waiting.done.set_result(outcome)

@@ -26,7 +26,8 @@ from opencode_reactor.model.runs import (
 )
 from opencode_reactor.store import Store, open_store
 from opencode_reactor.store.driver import Expect, Statement
-from opencode_reactor.store.sqlite import SqliteDriver, open_sqlite
+from opencode_reactor.store.sqlite import SqliteDriver
+from opencode_reactor.store.sqlite_open import Place
 
 SERVER = "http://127.0.0.1:4096"
 
@@ -73,7 +74,8 @@ asyncio.run(main())
 
 @pytest.fixture
 async def driver(tmp_path: Path) -> AsyncIterator[SqliteDriver]:
-    opened = await open_sqlite(str(tmp_path / "reactor.db"), clock=SystemClock(), patience=200)
+    opened = SqliteDriver(Place.at(str(tmp_path / "reactor.db"), 200), SystemClock())
+    await opened.open()
     yield opened
     await opened.aclose()
 

@@ -9,7 +9,8 @@ import pytest
 
 from opencode_reactor.errors import StoreError
 from opencode_reactor.store.driver import Rows, Statement
-from opencode_reactor.store.worker import Order, Outcome, Worker
+from opencode_reactor.store.seat import Order, Outcome
+from opencode_reactor.store.worker import Worker
 
 
 @dataclass
