@@ -109,9 +109,9 @@ def _try_start(draft: Draft, stage: StagePlan) -> None:
     needs = [draft.stage(name).state for name in stage.needs]
     if any(state in {StageState.FAILED, StageState.CANCELLED} for state in needs):
         _end(draft, stage, StageState.SKIPPED, "a stage it needs did not succeed")
-    elif _stopping(draft):
-        return  # another branch failed: nothing new is begun, what runs may finish
     elif all(state.final for state in needs):
+        if _stopping(draft):
+            return  # another branch failed: nothing new is begun, what runs may finish
         try:
             _start(draft, stage)
         except PipelineError as error:

@@ -10,10 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 from jinja2 import (
     StrictUndefined,
+    Template,
     TemplateError,
     TemplateSyntaxError,
     Undefined,
@@ -78,7 +80,7 @@ def render(source: str, context: Mapping[str, Any], *, place: str = "") -> str:
     pieces: list[str] = []
     room = MAX_OUTPUT
     try:
-        template = _ENVIRONMENT.from_string(_parse(source))
+        template = _compiled(source)
         for piece in template.generate({**context, _ROUNDS: _Rounds()}):
             room -= len(piece)
             if room < 0:
@@ -105,7 +107,7 @@ def truthy(expression: str, context: Mapping[str, Any], *, place: str = "") -> b
 def syntax_problem(source: str, *, expression: bool = False) -> Problem | None:
     """What is wrong with the writing of a template or expression, with its line; None where nothing is."""
     try:
-        _parse_expression(source) if expression else _ENVIRONMENT.from_string(_parse(source))
+        _parse_expression(source) if expression else _compiled(source)
     except TemplateSyntaxError as error:
         return Problem((), f"template: {error.message}", error.lineno)
     except (TemplateError, RecursionError) as error:
@@ -156,6 +158,11 @@ def _path(node: nodes.Node) -> tuple[str, ...] | None:
             return None if head is None else (*head, key)
         case _:
             return None
+
+
+@lru_cache(maxsize=256)  # checked when its pipeline is loaded, rendered when its stage is about to start
+def _compiled(source: str) -> Template:
+    return _ENVIRONMENT.from_string(_parse(source))
 
 
 def _parse(source: str) -> nodes.Template:
