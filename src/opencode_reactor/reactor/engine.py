@@ -213,6 +213,7 @@ class Engine:
         while True:
             try:
                 await self.look_at_everything()
+                await self._lookout.freshen_catalogs(self._attended.keys())
             except ReactorError as error:
                 log.warning("sweep failed", error=str(error))
             await anyio.sleep(SWEEP_EVERY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -18,7 +18,7 @@ from ..store import Store
 from .together import Call, together
 
 CATALOG_AGE = 30_000
-"""ms a server's list of agents and models is believed."""
+"""ms a server's list of agents and models is believed; it is read again beforehand, at no stage's expense."""
 LOOKED_AT = frozenset(
     {
         AttemptState.CREATED,
@@ -57,6 +57,19 @@ class Lookout:
     def forget_catalogs(self) -> None:
         """An instance went down: it may come back with other agents and models."""
         self._catalogs.clear()
+
+    async def freshen_catalogs(self, directories: Collection[str]) -> None:
+        """Read again what is known of these directories' catalogs; what is known of others is forgotten.
+
+        No decision waits for it: a server that starts its providers takes a second and more for its list.
+        """
+        for directory in self._catalogs.keys() - directories:
+            del self._catalogs[directory]
+        for directory in tuple(self._catalogs):
+            now = self._clock.now()
+            catalog = await self._client.catalog(directory)
+            if directory in self._catalogs:  # else it was forgotten meanwhile, and what was read is as old
+                self._catalogs[directory] = (now, catalog)
 
     async def look(self, run: Run, results: Mapping[str, Result], before: Facts | None = None) -> Facts:
         """The facts about a run, as of now. Attempts that just got a result are not looked at again.
