@@ -20,6 +20,7 @@ class Draft:
         self.plan = plan
         self.facts = facts
         self._room = facts.room
+        self._placed = {a.id for a in run.open_attempts if a.waiting_on is None}
         self._effects: list[Effect] = []
         self._entries: list[JournalEntry] = []
         self._asks: list[Ask] = []
@@ -54,8 +55,10 @@ class Draft:
         """Ask for something to be done once this decision is stored."""
         self._effects.append(effect)
 
-    def take_room(self) -> bool:
-        """Whether one more attempt may be begun now; if so, it is counted."""
+    def take_room(self, attempt: Attempt) -> bool:
+        """Whether this attempt may be begun now: in the place it had before, or in one that is left."""
+        if attempt.id in self._placed:
+            return True
         self._room -= 1
         return self._room >= 0
 

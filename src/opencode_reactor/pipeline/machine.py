@@ -128,7 +128,7 @@ def _planned(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
         draft.wake(attempt.not_before)
     elif (wrong := unknown_words(stage, attempt, draft.facts.catalog)) is not None:
         _fail(draft, stage, attempt, Refuted(Failure.INVALID_REQUEST, wrong))
-    elif not draft.take_room():
+    elif not draft.take_room(attempt):
         draft.put(replace(attempt, waiting_on=WaitingOn.BACKOFF))
     else:
         draft.put(replace(attempt, waiting_on=None, waiting_since=None))
@@ -165,7 +165,11 @@ def _created(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
 
 
 def _sent(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
-    if isinstance(draft.facts.results.get(attempt.id), PromptTaken):
+    result = draft.facts.results.get(attempt.id)
+    if isinstance(result, CallRefused):
+        _fail(draft, stage, attempt, Refuted(Failure.INVALID_REQUEST, result.reason))
+        return
+    if isinstance(result, PromptTaken):
         draft.wake(draft.facts.now + PEEK)  # what was seen before it was sent says nothing about it
         return
     if (seen := _look(draft, stage, attempt)) is None:
@@ -378,7 +382,8 @@ def _aborting(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
         return
     judgement, aborted, session = judge(attempt.turn, seen, stage.output), attempt.aborted, attempt.session
     attempt = replace(attempt, tokens=judgement.tokens, cost=judgement.cost)
-    settled = not seen.exists or isinstance(judgement.verdict, Passed | Refuted | Unsent)
+    # Not settled by our message's absence: one that was on its way may yet come, and would run unheeded.
+    settled = not seen.exists or isinstance(judgement.verdict, Passed | Refuted)
     if isinstance(judgement.verdict, Passed) and attempt.failure is Failure.TIMEOUT:
         _passed(draft, stage, _measured(attempt, judgement, seen), judgement.verdict)
     elif settled or (seen.status is None and now - aborted >= ABORT_GRACE):

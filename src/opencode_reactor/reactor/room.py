@@ -35,7 +35,8 @@ class Room:
             self._waiting.pop(run.id, None)
         if sum(self._taken.values()) >= before:
             return []
-        freed, self._waiting = [r for r in self._waiting if r != run.id], {}
+        # The run itself included: it decided before it knew of the place that its own end made free.
+        freed, self._waiting = list(self._waiting), {}
         return freed
 
 

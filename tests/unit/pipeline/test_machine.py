@@ -54,7 +54,7 @@ from opencode_reactor.pipeline.facts import (
     SendPrompt,
     SessionMade,
 )
-from opencode_reactor.pipeline.machine import EDGES, PEEK, PROMPT_GRACE, QUIET_GRACE, SENDS, step
+from opencode_reactor.pipeline.machine import ABORT_GRACE, EDGES, PEEK, PROMPT_GRACE, QUIET_GRACE, SENDS, step
 from opencode_reactor.pipeline.plan import Answer, Budget, Plan, StagePlan
 
 CONTRACT = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "integer"}}}
@@ -293,6 +293,15 @@ def test_a_prompt_proved_absent_is_sent_again_with_the_same_ids_and_then_given_u
     world.now += PROMPT_GRACE
     world.step(seen={world.attempt().id: Seen(world.now)})
     assert world.run.failure is Failure.PROMPT_LOST
+
+
+def test_a_prompt_refused_when_it_is_sent_again_stops_the_stage() -> None:
+    world = World(one())
+    world.begin()
+    world.now += PROMPT_GRACE
+    world.step(seen={world.attempt().id: Seen(world.now)})
+    world.step(results={world.attempt().id: CallRefused("too large")})
+    assert (world.run.state, world.run.failure) == (RunState.FAILED, Failure.INVALID_REQUEST)
 
 
 def test_after_a_restart_a_message_that_is_there_is_adopted_not_sent() -> None:
@@ -614,6 +623,34 @@ def test_cancel_aborts_what_runs_and_ends_when_it_has_settled() -> None:
     assert world.attempt().state is AttemptState.CANCELLED
 
 
+def test_a_prompt_that_was_on_its_way_when_its_run_was_cancelled_is_stopped_when_it_comes() -> None:
+    world = World(one())
+    world.begin()
+    absent = Seen(world.now)
+    world.step(
+        commands=(Command(7, "r1", CommandKind.CANCEL),),
+        seen={world.attempt().id: absent},
+    )
+    world.now += 1000
+    assert world.step(seen={world.attempt().id: absent}) == ()
+    assert world.attempt().state is AttemptState.ABORTING
+    world.now += ABORT_GRACE
+    world.look(status=Busy())
+    assert kinds(world.effects) == ["Abort"]
+    world.look(said(world.attempt(), "", finish=None, error=MessageError("MessageAbortedError")))
+    assert world.run.state is RunState.CANCELLED
+
+
+def test_a_prompt_that_never_came_does_not_hold_up_a_cancelled_run() -> None:
+    world = World(one())
+    world.begin()
+    absent = {world.attempt().id: Seen(world.now)}
+    world.step(commands=(Command(7, "r1", CommandKind.CANCEL),), seen=absent)
+    world.now += ABORT_GRACE
+    world.step(seen=absent)
+    assert world.run.state is RunState.CANCELLED
+
+
 def test_retry_begins_what_failed_anew_and_what_needs_it_and_keeps_the_record() -> None:
     plan = Plan(
         "p",
@@ -665,6 +702,13 @@ def test_no_place_left_means_waiting_not_sending() -> None:
     decision = step(world.run, world.plan, Facts(now=1, store_id="s", room=0))
     assert decision.effects == ()
     assert decision.run.waiting_on is WaitingOn.BACKOFF
+
+
+def test_an_attempt_keeps_its_place_until_its_session_is_known_to_be_there() -> None:
+    world = World(one())
+    (asked,) = world.step()
+    again = step(world.run, world.plan, Facts(now=1, store_id="s", room=0))
+    assert again.effects == (asked,)
 
 
 @pytest.mark.parametrize("state", AttemptState)
