@@ -18,7 +18,7 @@ import structlog
 
 from .backoff import Backoff
 from .clock import Clock, SystemClock
-from .errors import Conflict, LoginRefused, Unreachable, UnsupportedVersion
+from .errors import ConfigError, Conflict, LoginRefused, PipelineError, Unreachable, UnsupportedVersion
 from .handling import Handler, Origin, Registry, load
 from .model.asks import Ask
 from .model.runs import JournalEntry, Run, RunState, WaitingOn
@@ -26,7 +26,7 @@ from .model.sessions import Json
 from .opencode import Client, Login
 from .pipeline.definition import Pipeline
 from .pipeline.loading import load as load_pipeline
-from .pipeline.plan import Questions
+from .pipeline.plan import Questions, Rule
 from .pipeline.policy import parse
 from .reactor.asks import AskPolicy
 from .reactor.attached import Attached, Charge
@@ -85,9 +85,7 @@ class Reactor:
         self._clock = clock or SystemClock()
         self._random = random or Random()
         self._registry = Registry(_loaded(settings.handlers) if handlers is None else handlers)
-        self._policy = AskPolicy(
-            parse(settings.permissions), Questions(settings.questions), settings.ask_expiry
-        )
+        self._policy = AskPolicy(_rules(settings), Questions(settings.questions), settings.ask_expiry)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     async def serve(self, servers: Sequence[ServerSettings] | None = None) -> None:
@@ -242,6 +240,14 @@ def _project(directory: str | None) -> str:
     Links are left as they are: the server may be on another machine, where they lead elsewhere.
     """
     return os.path.normpath(Path.cwd() / (directory or ""))
+
+
+def _rules(settings: Settings) -> tuple[Rule, ...]:
+    try:
+        return parse(settings.permissions)
+    except PipelineError as error:
+        place = "" if settings.source is None else str(settings.source)
+        raise ConfigError(f"permissions: {error.message}", place=place) from error
 
 
 def _loaded(paths: Sequence[Path]) -> tuple[Handler, ...]:

@@ -120,7 +120,9 @@ def add_reply(parser: Parser) -> None:
     `always` holds for the server's whole directory until it restarts.
     """
     _add_ask(parser)
-    parser.add_argument("word", choices=("once", "always", "reject"), help="the answer")
+    parser.add_argument(
+        "word", choices=("once", "always", "reject"), metavar="once|always|reject", help="the answer"
+    )
     parser.add_argument("-m", "--message", default="", metavar="TEXT", help="what the model is told with it")
 
 
@@ -147,7 +149,9 @@ def add_retry(parser: Parser) -> None:
 
 def add_dead(parser: Parser) -> None:
     """Handler deliveries that were given up: list them, retry one, or drop it."""
-    parser.add_argument("deed", nargs="?", choices=("retry", "drop"), help="left out: list them")
+    parser.add_argument(
+        "deed", nargs="?", choices=("retry", "drop"), metavar="retry|drop", help="left out: list them"
+    )
     parser.add_argument("number", nargs="?", type=count, metavar="ID", help="the delivery's number")
 
 
@@ -186,6 +190,7 @@ def add_schema(parser: Parser) -> None:
         "kind",
         nargs="?",
         choices=("pipeline", "config"),
+        metavar="pipeline|config",
         default="pipeline",
         help="of a pipeline file (the default) or of reactor.toml",
     )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from ..errors import ReactorError
-from .root import entry, overview
+from .root import entry, overview, split
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+    if not arguments or arguments[0] in {"-h", "--help"} or list(arguments) == ["help"]:
         print(overview())
         return 0
     if arguments[0] in {"-V", "--version"}:
@@ -33,10 +33,16 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         print(f"opencode-reactor {version('opencode-reactor')}")
         return 0
-    known = entry(arguments[0])
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
+    ahead, named, rest = split(arguments)
+    known = entry(named)
     from .call import call
 
-    return call(known, arguments[1:])
+    return call(known, [*ahead, *rest])
+
+
+_EXPECTED = (ReactorError, KeyboardInterrupt, BrokenPipeError, SystemExit)
 
 
 def complain(error: ReactorError) -> None:
@@ -44,10 +50,13 @@ def complain(error: ReactorError) -> None:
     _say(str(error))
 
 
-def answer(error: BaseException, *, verbose: bool) -> int:
-    """Say on stderr what an error means and return the exit code for it."""
+def answer(error: BaseException, *, verbose: int) -> int:
+    """Say on stderr what an error means and return the exit code for it.
+
+    `verbose` 1: with the traceback of what was not expected; 2: with every traceback.
+    """
     leaves = list(_leaves(error))
-    if verbose:
+    if verbose > 1 or (verbose and not all(isinstance(leaf, _EXPECTED) for leaf in leaves)):
         import traceback
 
         traceback.print_exception(error)
@@ -64,7 +73,7 @@ def answer(error: BaseException, *, verbose: bool) -> int:
     return next(iter(expected.values())).exit_code
 
 
-def _confess(error: BaseException, *, verbose: bool) -> int:
+def _confess(error: BaseException, *, verbose: int) -> int:
     if isinstance(error, SystemExit):
         # argparse's, after it printed the help.
         return error.code if isinstance(error.code, int) else 0
@@ -90,8 +99,9 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _verbose(arguments: Sequence[str]) -> bool:
-    return any(a == "--verbose" or (a[:1] == "-" and a[1:2] != "-" and "v" in a) for a in arguments)
+def _verbose(arguments: Sequence[str]) -> int:
+    short = [a for a in arguments if a[:1] == "-" and a[1:2] != "-"]
+    return list(arguments).count("--verbose") + sum(a.count("v") for a in short)
 
 
 def _reader_gone() -> int:

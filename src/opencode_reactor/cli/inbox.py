@@ -55,7 +55,8 @@ def answer(options: Options, asked: Asked) -> None:
     async def answered(store: Store) -> None:
         ask = await store.ask(asked.ask)
         if ask.kind is not AskKind.QUESTION:
-            raise UsageError(f"ask {ask.id} is a {ask.kind}", remedy=how_to_answer(ask))
+            article = "an" if ask.kind is AskKind.APPROVAL else "a"
+            raise UsageError(f"ask {ask.id} is {article} {ask.kind}", remedy=how_to_answer(ask))
         # Whether the labels fit says nothing any more where somebody was first; the store says who.
         answers = labels_for(ask.questions, asked.labels) if ask.state is AskState.OPEN else ()
         await _tell(options, store, ask, _Word(answers=answers))

@@ -142,7 +142,9 @@ class LineProgress(_Followed):
         stages = list(changed_stages(before, run))
         self._stages([stage for stage in stages if stage.state.final], now)
         for attempt in changed_attempts(before, run):
-            if not attempt.state.final and (self._verbose or attempt.state not in _PASSING):
+            goes_on = not attempt.state.final and (self._verbose or attempt.state not in _PASSING)
+            # Why there is another attempt; the last one's failure is the stage's, told with it.
+            if goes_on or (attempt.failure and attempt is not run.stage(attempt.stage).attempts[-1]):
                 self._line(f"{attempt.stage}: {_attempt_words(attempt, now)}")
         self._stages(
             [stage for stage in stages if stage.waiting_on is not None and not stage.state.final], now
@@ -197,9 +199,13 @@ def _standing(attempt: Attempt) -> tuple[object, ...]:
 
 
 def _attempt_words(attempt: Attempt, now: int) -> str:
+    if attempt.state.final:
+        why = one_line(": ".join(filter(None, (attempt.failure, attempt.detail))))
+        return f"attempt {attempt.number} {attempt.state}{f': {why}' if why else ''}"
     model = f" on {attempt.model}" if attempt.model else ""
     waits = f", {WAITS[attempt.waiting_on]}" if attempt.waiting_on and attempt.not_before <= now else ""
-    again = f", message {attempt.turn.number}" if attempt.turn.number > 1 else ""
+    after = f" after {attempt.repairs[-1]}" if attempt.repairs else ""
+    again = f", message {attempt.turn.number}{after}" if attempt.turn.number > 1 else ""
     words = phase(attempt, now)
     return f"attempt {attempt.number}{model}{again} {words}" + (waits if waits.lstrip(", ") != words else "")
 

@@ -5,6 +5,7 @@ A command's module is imported when that command runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import UsageError
@@ -66,12 +67,24 @@ def entry(name: str) -> Entry:
     from difflib import get_close_matches
 
     near = get_close_matches(name, [known.name for known in COMMANDS], n=1)
-    if name.startswith("-"):
-        raise UsageError(f"{name} comes before any command", remedy="write options behind the command's name")
     raise UsageError(
         f"there is no command {name!r}",
         remedy=f"did you mean {near[0]}?" if near else "reactor --help lists all",
     )
+
+
+WITH_VALUE = ("--config", "--server", "--dir", "--store", "--format")
+"""The common options that take a value."""
+
+
+def split(arguments: Sequence[str]) -> tuple[Sequence[str], str, Sequence[str]]:
+    """Options ahead of the command, the command's name, what follows it. Raises UsageError without a name."""
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        at += 2 if arguments[at] in WITH_VALUE else 1
+    if at >= len(arguments):
+        raise UsageError(f"{' '.join(arguments)}: no command is named", remedy="reactor --help lists all")
+    return arguments[:at], arguments[at], arguments[at + 1 :]
 
 
 _ABOUT = """\

@@ -11,7 +11,7 @@ import anyio
 
 from ..app import ASKS, Reactor, Until
 from ..clock import SystemClock
-from ..errors import ReactorError, UsageError
+from ..errors import PipelineError, ReactorError, UsageError
 from ..model.asks import Ask, AskKind, AskState, Reply
 from ..model.runs import JournalEntry, Run, RunState
 from ..pipeline.definition import Pipeline
@@ -76,7 +76,13 @@ def prompt_pipeline(asked: Asked) -> Pipeline:
         stage["output"] = str(asked.output.absolute())
     stage |= {"name": PROMPT, "prompt": "{{ inputs.text }}"}
     tree = {"name": PROMPT, "inputs": {"text": {"type": "string"}}, "stages": [stage]}
-    return Pipeline.model_validate(tree).inlined()
+    try:
+        return Pipeline.model_validate(tree).inlined()
+    except PipelineError as error:
+        # Nobody wrote this pipeline: what is wrong is wrong with an option.
+        option = error.place.rpartition(".")[2]
+        place = f"--{option}" if option in {*names, "output"} else error.place
+        raise UsageError(error.message, place=place, remedy=error.remedy) from error
 
 
 def _refused(options: Options, last: Run) -> list[str]:
@@ -160,7 +166,8 @@ def _say_kept(last: Run | None, output: Output) -> None:
 def _conclude(last: Run, output: Output) -> None:
     reason = one_line(": ".join(filter(None, (last.failure, last.detail))))
     output.remark("")
-    output.remark(f"run {last.id}: {last.state}{f': {reason}' if reason else ''}")
+    waits = f" ({last.waiting_on})" if last.waiting_on else ""
+    output.remark(f"run {last.id}: {last.state}{waits}{f': {reason}' if reason else ''}")
     if not last.state.final:
         how = "reactor inbox" if last.waiting_on in ASKS else f"reactor retry {last.id}"
         output.remark(

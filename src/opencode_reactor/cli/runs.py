@@ -67,7 +67,7 @@ _STAGE_HEADS = (
     Column("stage"),
     Column("state"),
     Column("tries", right=True),
-    Column("model"),
+    Column("model", share=True),
     Column("tokens", right=True),
     Column("cost", right=True),
     Column("took", right=True),

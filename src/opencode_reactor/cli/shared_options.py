@@ -21,7 +21,10 @@ COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         },
     ),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no remarks, only results"}),
-    "verbose": (("-v", "--verbose"), {"action": "count", "default": 0, "help": "say more; tracebacks too"}),
+    "verbose": (
+        ("-v", "--verbose"),
+        {"action": "count", "default": 0, "help": "say more; -vv: debug lines, every traceback"},
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -34,8 +35,14 @@ def find_file(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Pat
     return next((path for path in candidates if path.is_file()), None)
 
 
-def load_settings(config: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Settings:
-    """The settings from the file in force, else what holds without one. Raises ConfigError."""
+def load_settings(
+    config: Path | None = None, *, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Settings:
+    """The settings from the file in force, else what holds without one. Raises ConfigError.
+
+    `config` names the file; `environ` and `cwd` are this process's own where they are left out.
+    """
+    environ, cwd = os.environ if environ is None else environ, cwd or Path.cwd()
     path = find_file(config, environ, cwd)
     if path is None:
         return Settings(

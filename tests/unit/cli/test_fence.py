@@ -56,6 +56,15 @@ def test_every_listed_command_has_help_with_its_common_options(reactor: Any) -> 
         assert "--format" in done.out
 
 
+def test_common_options_may_stand_before_the_command(reactor: Any) -> None:
+    before, behind = reactor("--format", "json", "-q", "schema"), reactor("schema", "--format", "json", "-q")
+    assert (before.code, before.out[:16]) == (behind.code, behind.out[:16]) == (0, '{"type":"schema"')
+
+
+def test_help_of_a_command_is_asked_for_in_two_ways(reactor: Any) -> None:
+    assert reactor("help", "runs") == reactor("runs", "--help")
+
+
 def test_an_unknown_command_names_the_nearest_one(reactor: Any) -> None:
     done = reactor("rnus")
     assert (done.code, done.out) == (2, "")
@@ -68,7 +77,9 @@ def test_an_unknown_command_names_the_nearest_one(reactor: Any) -> None:
         (["runs", "--fromat", "json"], "--fromat means nothing here: did you mean --format?"),
         (["runs", "--format", "xml"], "invalid choice: 'xml'"),
         (["show"], "required: RUN"),
-        (["--store", "x", "runs"], "--store comes before any command"),
+        (["-v", "--store", "x"], "-v --store x: no command is named"),
+        (["--stor", "runs"], "--stor means nothing here"),
+        (["reply", "a1"], "required: once|always|reject"),
         (["runs", "--server", "http://me:hidden@host"], "holds a user name or password"),
         (["runs", "--config", "gone.toml"], "--config names a file that does not exist"),
         (["runs", "--store", "postgresql://me:hidden@host/db"], "no store can be had by postgresql://"),
@@ -126,7 +137,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(reactor: Any) -> None:
 
 
 def answered(
-    error: BaseException, capsys: pytest.CaptureFixture[str], *, verbose: bool = False
+    error: BaseException, capsys: pytest.CaptureFixture[str], *, verbose: int = 0
 ) -> tuple[int, str]:
     code = fence.answer(error, verbose=verbose)
     return code, capsys.readouterr().err
@@ -153,10 +164,15 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_learn_more(
 def test_with_v_the_traceback_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="deep") as caught:
         int("deep")
-    code, err = answered(caught.value, capsys, verbose=True)
+    code, err = answered(caught.value, capsys, verbose=1)
     assert code == 1
     assert "Traceback" in err
     assert "test_fence.py" in err
+
+
+def test_the_traceback_of_an_expected_error_takes_two_vs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ConfigError: wrong key" not in answered(ConfigError("wrong key"), capsys, verbose=1)[1]
+    assert "ConfigError: wrong key" in answered(ConfigError("wrong key"), capsys, verbose=2)[1]
 
 
 def test_an_expected_error_beside_an_unexpected_one_hides_neither(capsys: pytest.CaptureFixture[str]) -> None:
