@@ -65,7 +65,7 @@ _HOMES = {
     "UnknownEvent": ".model.events",
     "Until": ".app",
     "WaitingOn": ".model.runs",
-    "ask_id": ".model.asks",
+    "ask_id": ".model.ask_ids",
     "load_pipeline": ".pipeline.loading",
     "load_settings": ".settings",
     "on": ".handling",

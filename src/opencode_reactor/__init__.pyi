@@ -6,11 +6,11 @@ from .handling import Context as Context
 from .handling import Reject as Reject
 from .handling import Retry as Retry
 from .handling import on as on
+from .model.ask_ids import ask_id as ask_id
 from .model.asks import Ask as Ask
 from .model.asks import AskKind as AskKind
 from .model.asks import AskState as AskState
 from .model.asks import Reply as Reply
-from .model.asks import ask_id as ask_id
 from .model.events import Event as Event
 from .model.events import FileEdited as FileEdited
 from .model.events import GlobalDisposed as GlobalDisposed

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from opencode_reactor.errors import Conflict, NotKnown
-from opencode_reactor.model.asks import Ask, AskKind, AskState, Closed, Reply, ask_id
+from opencode_reactor.model.ask_ids import ask_id
+from opencode_reactor.model.asks import Ask, AskKind, AskState, Closed, Reply
 from opencode_reactor.model.sessions import Option, Question
 from opencode_reactor.store import Store
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from opencode_reactor.errors import Conflict, Fenced, NotKnown
-from opencode_reactor.model.asks import Ask, AskKind, ask_id
+from opencode_reactor.model.ask_ids import ask_id
+from opencode_reactor.model.asks import Ask, AskKind
 from opencode_reactor.model.runs import (
     Attempt,
     AttemptState,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
 
 from .shared import Question
 
@@ -44,17 +43,6 @@ class Closed(StrEnum):
     """The server restarted, or the turn was aborted: nobody waits for the answer any more."""
     CANCELLED = "cancelled"
     """Its run ended."""
-
-
-def ask_id(server: str, request: str) -> str:
-    """The short id people type, the same wherever it is computed: `a` and ten characters.
-
-    `request` is the server's own id (`per_…`, `que_…`), for an approval `run.stage`.
-    """
-    digest = sha256(f"{server}\n{request}".encode()).digest()
-    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing that reads as something else
-    number = int.from_bytes(digest[:7], "big")
-    return "a" + "".join(alphabet[(number >> (5 * i)) & 31] for i in range(10))
 
 
 @dataclass(frozen=True, slots=True)

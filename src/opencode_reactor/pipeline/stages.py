@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..errors import PipelineError
-from ..model.asks import Ask, AskKind, Reply, ask_id
+from ..model.ask_ids import ask_id
+from ..model.asks import Ask, AskKind, Reply
 from ..model.runs import (
     Attempt,
     AttemptState,

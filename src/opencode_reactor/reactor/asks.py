@@ -14,7 +14,8 @@ import structlog
 
 from ..clock import Clock
 from ..errors import NotFound
-from ..model.asks import Ask, AskKind, AskState, Closed, Reply, ask_id
+from ..model.ask_ids import ask_id
+from ..model.asks import Ask, AskKind, AskState, Closed, Reply
 from ..model.sessions import PermissionRequest, QuestionRequest, Request, Status
 from ..opencode import Client
 from ..pipeline.plan import Action, Questions, Rule, StagePlan

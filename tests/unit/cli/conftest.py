@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import pytest
 
 from opencode_reactor.clock import SystemClock
-from opencode_reactor.model.asks import Ask, AskKind, ask_id
+from opencode_reactor.model.ask_ids import ask_id
+from opencode_reactor.model.asks import Ask, AskKind
 from opencode_reactor.model.runs import (
     Attempt,
     AttemptState,

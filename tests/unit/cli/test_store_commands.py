@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from opencode_reactor.model.asks import Ask, AskKind, AskState, Closed, Reply, ask_id
+from opencode_reactor.model.ask_ids import ask_id
+from opencode_reactor.model.asks import Ask, AskKind, AskState, Closed, Reply
 from opencode_reactor.model.deliveries import Delivery
 from opencode_reactor.model.runs import Command, CommandKind, Failure, Run, RunState, StageRun, StageState
 from opencode_reactor.model.sessions import Option, Question

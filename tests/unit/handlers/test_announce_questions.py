@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from opencode_reactor.model.asks import ask_id
+from opencode_reactor.model.ask_ids import ask_id
 
 # As 1.1.65 and 1.18.33 sent it (captures `question`); the newer one also has the event's id.
 RECORDED = (
