@@ -189,7 +189,7 @@ async def simulate(seed: int, clock: VirtualClock) -> tuple[World, list[Run]]:
         for mortal, _ in world.workers.values():
             mortal.running.set()
         with anyio.move_on_after(HEALED):
-            while not all([_settled(await world.base.run(r.id)) for r in made]):
+            while not all([_settled(await world.base.run(r.id)) for r in made]):  # noqa: ASYNC110
                 await anyio.sleep(5)
         group.cancel_scope.cancel()
     return world, [await world.base.run(r.id) for r in made]
