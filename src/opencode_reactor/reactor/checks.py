@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from subprocess import DEVNULL, STDOUT
 
@@ -31,17 +31,24 @@ class Checks:
         self._done: dict[str, ChecksRan] = {}
 
     def start(self, run: Run, effect: RunChecks, group: TaskGroup) -> None:
-        """Begin an attempt's checks; asked again before they were taken, do nothing."""
+        """Begin an attempt's checks; asked again before what came of them is stored, do nothing."""
         if effect.attempt not in self._running and effect.attempt not in self._done:
             scope = self._running[effect.attempt] = anyio.CancelScope()
             group.start_soon(self._run, run, effect, scope)
 
-    def take(self, run: Run) -> dict[str, Result]:
-        """The results that have come for this run; checks of attempts that ended meanwhile are stopped."""
+    def results(self, run: Run) -> dict[str, Result]:
+        """What has come for this run and was not decided on; checks of attempts that ended are stopped."""
         still = {a.id for a in run.open_attempts}
-        for attempt in [a for a in self._running if a.startswith(f"{run.id}.") and a not in still]:
-            self._running[attempt].cancel()
-        return {a: self._done.pop(a) for a in still if a in self._done}
+        for attempt in self._running.keys() - still:
+            if attempt.startswith(f"{run.id}."):
+                self._running[attempt].cancel()
+        self.forget(a for a in self._done if a.startswith(f"{run.id}.") and a not in still)
+        return {a: self._done[a] for a in still if a in self._done}
+
+    def forget(self, attempts: Iterable[str]) -> None:
+        """What came of these attempts' checks is stored by now; not before: it is not to be had twice."""
+        for attempt in tuple(attempts):
+            self._done.pop(attempt, None)
 
     async def _run(self, run: Run, effect: RunChecks, scope: anyio.CancelScope) -> None:
         try:

@@ -295,12 +295,13 @@ class Engine:
         results: dict[str, Result] = {}
         facts: Facts | None = None
         while True:
-            results |= self._checks.take(run)
+            results |= self._checks.results(run)
             facts = await self._lookout.look(run, results, facts)
             decision = step(run, plan, replace(facts, room=self._room.left(run)))
             for other in self._room.take(decision.run):
                 self._queue.add(RunKey(other))
             run = await self._remember(run, decision)
+            self._checks.forget(results)
             results = await self._act(run, plan, decision, group)
             if not results:
                 break

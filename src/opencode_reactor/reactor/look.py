@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+import structlog
+
 from ..clock import Clock
-from ..errors import NotFound
+from ..errors import BadAnswer, NotFound, Refused
 from ..model.asks import Ask, AskKind, AskState
 from ..model.runs import Attempt, AttemptState, Command, Run
 from ..model.sessions import Catalog, Idle, Message, Status
@@ -29,6 +31,8 @@ LOOKED_AT = frozenset(
     }
 )
 """States whose next step depends on what stands in the session."""
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -130,7 +134,12 @@ class Lookout:
         at, catalog = self._catalogs.get(directory, (0, None))
         now = self._clock.now()
         if catalog is None or now - at > CATALOG_AGE:
-            catalog = await self._client.catalog(directory)
+            try:
+                catalog = await self._client.catalog(directory)
+            except (Refused, BadAnswer) as error:
+                # Then nothing is validated beforehand: no reason to stop what runs.
+                log.warning("no catalog", directory=directory, error=str(error))
+                return
             self._catalogs[directory] = (now, catalog)
         found.catalog = catalog
 

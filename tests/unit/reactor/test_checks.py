@@ -186,16 +186,20 @@ class Beside:
         await until(lambda: bool(self.told))
 
 
-async def test_the_result_is_told_of_and_taken_once(tmp_path: Path) -> None:
+async def test_the_result_is_told_of_and_kept_until_it_was_decided_on(tmp_path: Path) -> None:
     beside = Beside(tmp_path)
+    passed = {ATTEMPT.id: ChecksRan((CheckRan("echo 1 >> log", 0, ""),))}
     async with anyio.create_task_group() as group:
         beside.start(group, "echo 1 >> log")
         beside.start(group, "echo 1 >> log")
-        assert beside.checks.take(beside.run) == {}
+        assert beside.checks.results(beside.run) == {}
         await beside.end()
+        assert beside.checks.results(beside.run) == passed
+        beside.start(group, "echo 1 >> log")
     assert beside.told == ["r1"]
-    assert beside.checks.take(beside.run) == {ATTEMPT.id: ChecksRan((CheckRan("echo 1 >> log", 0, ""),))}
-    assert beside.checks.take(beside.run) == {}
+    assert beside.checks.results(beside.run) == passed
+    beside.checks.forget(passed)
+    assert beside.checks.results(beside.run) == {}
     assert (tmp_path / "log").read_text(encoding="utf-8") == "1\n"
 
 
@@ -207,6 +211,15 @@ async def test_checks_of_an_attempt_that_ended_meanwhile_are_stopped(tmp_path: P
         beside.start(group, "echo $$ > child; sleep 60")
         child = tmp_path / "child"
         await until(lambda: said(child))
-        assert beside.checks.take(cancelled) == {}
+        assert beside.checks.results(cancelled) == {}
         await gone(int(child.read_text(encoding="utf-8")))
-    assert beside.checks.take(cancelled) == {}
+    assert beside.checks.results(cancelled) == {}
+
+
+async def test_what_came_for_an_attempt_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+    beside = Beside(tmp_path)
+    over = replace(ATTEMPT, state=AttemptState.CANCELLED)
+    async with anyio.create_task_group() as group:
+        beside.start(group, "true")
+    assert beside.checks.results(replace(beside.run, stages=(StageRun("one", attempts=(over,)),))) == {}
+    assert beside.checks.results(beside.run) == {}
