@@ -116,8 +116,9 @@ def add_inbox(_parser: Parser) -> None:
 def add_reply(parser: Parser) -> None:
     """Answer a permission (once, always, reject) or an approval (once, reject); reject dismisses a question.
 
-    A refusal does not end the turn: the model reads that it was refused, and with -m why.
-    `always` holds for the server's whole directory until it restarts.
+    A refused permission does not end the turn: the model reads who refused it, and with -m why. A dismissed
+    question does end it, and is followed up as an answer without text. `always` holds for the server's whole
+    directory until the server restarts.
     """
     _add_ask(parser)
     parser.add_argument(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..model.asks import Ask, AskState
-from ..model.runs import Attempt, Command, Evidence, JournalEntry, Lease, Run
+from ..model.runs import Attempt, Command, Evidence, JournalEntry, JournalKind, Lease, Run
 from ..model.shared import Json
 from ..store import Store
 from . import shapes
@@ -16,7 +16,7 @@ from .options import Options
 from .output import Output
 from .parser import Asked
 from .text import ago, amount, clock_time, iso, moment, one_line, price
-from .words import Prospect, keeper, missing, phase, prospects
+from .words import Prospect, keeper, missing, phase, prospects, subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def explain(options: Options, asked: Asked) -> None:
         return Known(
             found,
             await store.journal(found.id),
-            await store.asks(run=found.id, states=(AskState.OPEN, AskState.ANSWERED)),
+            await store.asks(run=found.id, states=tuple(AskState)),
             await store.commands(found.id),
             await store.lease(found.server),
             store.now(),
@@ -70,7 +70,8 @@ def _shape(known: Known) -> dict[str, Any]:
 
 
 def _next(known: Known) -> list[Prospect]:
-    return list(prospects(known.run, known.asks, known.commands, known.now))
+    asks = [ask for ask in known.asks if ask.state is not AskState.CLOSED]
+    return list(prospects(known.run, asks, known.commands, known.now))
 
 
 def _tell(known: Known, out: Output) -> None:
@@ -89,11 +90,26 @@ def _tell(known: Known, out: Output) -> None:
         of_stage = [e for e in known.journal if e.stage == stage.name]
         _entries(out, [e for e in of_stage if not e.attempt])
         for attempt in stage.attempts:
-            _attempt(out, attempt, [e for e in of_stage if e.attempt == attempt.number], known.now)
+            entries = [e for e in of_stage if e.attempt == attempt.number]
+            entries += _told(a for a in known.asks if (a.stage, a.attempt) == (stage.name, attempt.number))
+            _attempt(out, attempt, sorted(entries, key=lambda e: e.at), known.now)
     _section(out, "missing now", missing(run))
     _section(out, "next", (_sentence(p, known.now) for p in _next(known)))
     if not run.state.final:
         _section(out, "driven by", [_sentence(keeper(run, known.lease), known.now)])
+
+
+def _told(asks: Iterable[Ask]) -> Iterator[JournalEntry]:
+    """What was asked and who answered it how, as lines of the journal they stand in."""
+    for ask in asks:
+        yield JournalEntry(JournalKind.OBSERVED, f"{ask.kind} {ask.id}: {subject(ask)}", at=ask.opened)
+        if ask.answered is not None:
+            said = ask.reply or "; ".join(", ".join(labels) for labels in ask.answers)
+            why = f" ({ask.message})" if ask.message else ""
+            what = f"{ask.id} answered by {ask.answered_by}: {said}{why}"
+            yield JournalEntry(JournalKind.DECIDED, what, at=ask.answered)
+        elif ask.closed is not None:
+            yield JournalEntry(JournalKind.OBSERVED, f"{ask.id} closed: {ask.closed_as}", at=ask.closed)
 
 
 def _attempt(out: Output, attempt: Attempt, entries: list[JournalEntry], now: int) -> None:

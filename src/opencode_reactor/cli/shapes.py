@@ -141,6 +141,8 @@ def ask(ask: Ask) -> Shape:
         "opened": iso(ask.opened),
         "answered": iso(ask.answered),
         "expires": iso(ask.expires),
+        "closed": iso(ask.closed),
+        "closed_as": ask.closed_as,
     }
 
 

@@ -183,6 +183,15 @@ def test_explain_tells_the_story_the_gap_and_what_comes_next(kept: Any) -> None:
     assert "reactor serve" in told
 
 
+def test_explain_tells_who_answered_what_was_asked_and_why(kept: Any) -> None:
+    ask = ask_id("http://127.0.0.1:4096", "per_1")
+    assert kept("reply", ask, "reject", "-m", "not on Fridays").code == 0
+    told = kept("explain", "r1abc").out
+    assert f"observed   permission {ask}: bash: git push --force [red]now[/red]" in told
+    assert f"{ask} answered by person: " in told
+    assert ": reject (not on Fridays)\n" in told
+
+
 def test_explain_names_who_serves_and_what_is_stored_for_it(kept: Any, given: Any) -> None:
     serve(kept, given.server)
     assert kept("cancel", "r1abc").code == 0
