@@ -1,4 +1,4 @@
-"""A loopback proxy between a reactor and a server, for what networks do: connections cut, refused, stalled."""
+"""A loopback proxy between a reactor and a server, for what networks do: cut, refuse, stall."""
 
 from __future__ import annotations
 
