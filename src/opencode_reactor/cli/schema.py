@@ -20,7 +20,7 @@ def schema(options: Options, asked: Asked) -> None:
     """Print a schema."""
     kind = Kind(asked.kind)
     if kind is Kind.CONFIG:
-        from ..settings import config_schema
+        from ..settings.keys import config_schema
 
         document = config_schema()
     else:

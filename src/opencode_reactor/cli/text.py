@@ -7,7 +7,6 @@ never a control sequence of the terminal they are shown on.
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import UTC, datetime
 
 from ..model.shared import Tokens
@@ -49,6 +48,9 @@ def columns(text: str) -> int:
     """How many columns a terminal needs for the text."""
     if text.isascii():
         return len(text)
+    # Late: a megabyte of tables that most texts need not.
+    import unicodedata
+
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )

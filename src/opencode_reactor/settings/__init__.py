@@ -7,7 +7,6 @@ no log.
 
 from __future__ import annotations
 
-from .keys import config_schema
 from .load import find_file, load_settings
 from .values import LogSettings, Secret, ServerSettings, Settings, duration, normal_url
 
@@ -16,7 +15,6 @@ __all__ = [
     "Secret",
     "ServerSettings",
     "Settings",
-    "config_schema",
     "duration",
     "find_file",
     "load_settings",

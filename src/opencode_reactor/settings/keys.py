@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .document import Key, Value
+from .document import Key, Value, read_file
 from .values import DEFAULT_URL, DEFAULT_USERNAME, LogSettings, Secret, ServerSettings, duration, normal_url
+
+
+def told_in(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What a configuration file says, by key. Raises ConfigError."""
+    return read_file(path, environ).table(KEYS)
 
 
 def config_schema() -> dict[str, Any]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-import platformdirs
-
 from ..errors import ConfigError
-from .document import read_file
-from .keys import KEYS
 from .values import DEFAULT_URL, ServerSettings, Settings, server_from_environment
 
 APP = "opencode-reactor"
 FILE = "reactor.toml"
+_HOMES = {"win32": "~/AppData/Local", "darwin": "~/Library/Application Support"}
+"""Where configuration and state are on systems that do not tell them apart."""
 
 
 def find_file(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -29,8 +28,7 @@ def find_file(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Pat
         if not path.is_file():
             raise ConfigError(f"{how} names a file that does not exist: {path}", remedy="correct the path")
         return path
-    home = environ.get("XDG_CONFIG_HOME")
-    user = Path(home) / APP if home else platformdirs.user_config_path(APP, appauthor=False)
+    user = _folder(environ, "XDG_CONFIG_HOME", "~/.config")
     candidates = (cwd / FILE, cwd / ".opencode" / FILE, user / FILE)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -50,8 +48,10 @@ def load_settings(
             store=_default_store(environ),
             handlers=_default_handlers(cwd),
         )
-    value = read_file(path, environ)
-    told = value.table(KEYS)
+    # Late: reading TOML and its keys is a tenth of a command's start, and mostly there is no file.
+    from .keys import told_in  # noqa: PLC0415
+
+    told = told_in(path, environ)
     servers = cast("tuple[ServerSettings, ...]", told.pop("servers", ()))
     told.setdefault("store", _default_store(environ))
     told.setdefault("handlers", _default_handlers(cwd))
@@ -63,10 +63,16 @@ def load_settings(
 
 
 def _default_store(environ: Mapping[str, str]) -> str:
-    home = environ.get("XDG_STATE_HOME")
-    state = Path(home) / APP if home else platformdirs.user_state_path(APP, appauthor=False)
+    state = _folder(environ, "XDG_STATE_HOME", "~/.local/state")
     return f"sqlite://{(state / 'reactor.db').as_posix()}"
 
 
 def _default_handlers(cwd: Path) -> tuple[Path, ...]:
     return tuple(p for p in (cwd / "handlers", cwd / ".opencode" / "handlers") if p.is_dir())
+
+
+def _folder(environ: Mapping[str, str], variable: str, otherwise: str) -> Path:
+    """The user's folder of that kind, as platformdirs names it: importing that costs 5 ms of every start."""
+    told = environ.get(variable) or (sys.platform == "win32" and environ.get("LOCALAPPDATA"))
+    # os.path: without any home the ~ stays, and what cannot be used says so.
+    return Path(told or os.path.expanduser(_HOMES.get(sys.platform, otherwise)), APP)  # noqa: PTH111

@@ -12,11 +12,11 @@ from opencode_reactor.settings import (
     LogSettings,
     Secret,
     Settings,
-    config_schema,
     duration,
     load_settings,
     normal_url,
 )
+from opencode_reactor.settings.keys import config_schema
 
 Written = Callable[..., Settings]
 
@@ -57,6 +57,36 @@ def test_without_a_file_one_local_server_is_known_with_the_login_from_the_enviro
     assert settings.handlers == ()
     assert settings.ask_expiry is None
     assert settings.source is None
+
+
+def test_without_any_variable_the_folders_are_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = load_settings(None, environ={}, cwd=tmp_path)
+    assert settings.store == f"sqlite://{tmp_path}/.local/state/opencode-reactor/reactor.db"
+    file = tmp_path / ".config" / "opencode-reactor" / "reactor.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("concurrency = 3")
+    assert load_settings(None, environ={}, cwd=tmp_path).source == file
+
+
+@pytest.mark.parametrize(
+    ("platform", "folder"), [("darwin", "Library/Application Support"), ("win32", "AppData/Local")]
+)
+def test_other_systems_have_one_folder_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, folder: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", platform)
+    file = tmp_path / folder / "opencode-reactor" / "reactor.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("concurrency = 3")
+    settings = load_settings(None, environ={}, cwd=tmp_path)
+    assert settings.source == file
+    assert settings.store == f"sqlite://{file.parent}/reactor.db"
+    told = load_settings(None, environ={"LOCALAPPDATA": str(tmp_path / "local")}, cwd=tmp_path)
+    assert (told.source == file) == (platform == "darwin")
 
 
 def test_default_handler_folders_are_those_that_exist(tmp_path: Path) -> None:
