@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-import anyio
 import structlog
 
 from ..clock import Clock
@@ -22,6 +21,7 @@ from ..pipeline.plan import Action, Questions, Rule, StagePlan
 from ..pipeline.policy import decide
 from ..store import Store
 from .lease import LeaseKeeper
+from .together import together
 from .tree import SessionTree
 
 log = structlog.get_logger()
@@ -137,9 +137,7 @@ class AskKeeper:
         async def questions() -> None:
             requests.extend(await self._client.questions(directory))
 
-        async with anyio.create_task_group() as group:
-            for look in (statuses, permissions, questions):
-                group.start_soon(look)
+        await together(statuses, permissions, questions)
         return _Lists(at, found["statuses"], tuple(requests))
 
     async def _admit(self, request: Request, directory: str, owner_of: OwnerOf) -> Ask:

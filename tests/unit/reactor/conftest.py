@@ -182,9 +182,24 @@ async def client(server: Server) -> AsyncIterator[Client]:
         yield connected
 
 
+class SetClock(SystemClock):
+    """The machine's clock, but that a test sets it ahead (ms)."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead
+
+
 @pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    opened = await open_store("sqlite://:memory:", clock=SystemClock())
+def clock() -> SetClock:
+    """The store's clock."""
+    return SetClock()
+
+
+@pytest.fixture
+async def store(clock: SetClock) -> AsyncIterator[Store]:
+    opened = await open_store("sqlite://:memory:", clock=clock)
     yield opened
     await opened.aclose()
 
