@@ -22,7 +22,7 @@ from ..errors import Conflict, Fenced, ReactorError
 from ..model import events as e
 from ..model.asks import AskState, Closed
 from ..model.runs import Run, RunState
-from ..model.sessions import Busy, StepFinishPart, UserMessage
+from ..model.sessions import Idle, Retrying, StepFinishPart, UserMessage
 from ..opencode import Client
 from ..pipeline.definition import Pipeline, compile_plan
 from ..pipeline.facts import (
@@ -51,8 +51,9 @@ from .workqueue import WorkQueue
 SWEEP_EVERY = 15.0
 """Seconds between looks at everything live: finds what every hint missed."""
 SOON = 250
-"""ms until a step's end or a new message is looked at. The turn's end, which is looked at at once, is often
-right behind; and a look at the turn's beginning would take the server's time from the turn itself."""
+"""ms until a step's end or a new message is looked at: its turn, often over by then, needs the server."""
+BURST = 0.05
+"""Seconds from a commit to reading what others stored: one reading for a burst of our own."""
 HANDS = 16
 """Keys worked side by side: 10,000 live runs must not exhaust the connections."""
 
@@ -152,14 +153,12 @@ class Engine:
                 self._tree.note(info)
             case e.MessagePartUpdated(part=StepFinishPart()) | e.MessageUpdated(message=UserMessage()):
                 self._hint_run(event, SOON)
-            case e.SessionDeleted():
+            case e.SessionDeleted() | e.SessionStatus(status=Idle() | Retrying()):
                 self._hint_run(event)
             case e.SessionIdle() | e.SessionError():
                 self._hint_run(event)
                 if event.directory in self._asking:  # an ended turn takes its asks with it
                     self._queue.add(AsksKey(event.directory))
-            case e.SessionStatus(status=status) if not isinstance(status, Busy):
-                self._hint_run(event)
             case e.ServerInstanceDisposed() | e.GlobalDisposed():
                 self._lookout.forget_catalogs()
             case _ if isinstance(event, _ASK_EVENTS):
@@ -229,6 +228,7 @@ class Engine:
         try:
             while True:
                 await stirred.wait()
+                await anyio.sleep(BURST)
                 stirred = anyio.Event()
                 try:
                     await self._take_what_was_stored()
