@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -29,8 +29,9 @@ Json = dict[str, Any]
 class Server:
     """Sessions, messages, statuses and asks as JSON, changed by the test at will.
 
-    `before` sees each request first: what it returns is the answer, what it raises happens on the line. A
-    prompt is stored, and answered at once with the next of `answers`; without one its session stays busy.
+    `before` sees each request first: what it returns is the answer, what it raises happens on the line.
+    `during` is awaited while the request is under way. A prompt is stored, and answered at once with the next
+    of `answers`; without one its session stays busy.
     """
 
     def __init__(self) -> None:
@@ -47,15 +48,18 @@ class Server:
         """Everything but reads: method, path and body, in order."""
         self.reads: list[str] = []
         self.before: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
+        self.during: Callable[[httpx.Request], Awaitable[None]] | None = None
         self._numbers = 0
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
         path = unquote(request.url.path)
         body: Json = json.loads(request.content) if request.content else {}
         if request.method == "GET":
             self.reads.append(path)
         else:
             self.calls.append((request.method, path, body))
+        if self.during is not None:
+            await self.during(request)
         answer = self.before(request)
         if answer is not None:
             return answer
