@@ -23,7 +23,7 @@ endif
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test live check format clean
+.PHONY: help demo test live bench check format clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,11 @@ test: $(STAMP) $(FETCHED_NEWEST) $(FETCHED_OLDEST) ## Run every test, those agai
 
 live: $(STAMP) $(FETCHED_NEWEST) $(FETCHED_OLDEST) ## Run the tests against the real servers alone
 	@$(BIN)/pytest -q tests/live
+
+bench: $(STAMP) $(FETCHED_NEWEST) ## Measure speed beside peers; wants an idle machine
+	@$(BIN)/python benchmarks/stage_latency.py
+	@$(BIN)/python benchmarks/stream.py
+	@$(BIN)/python benchmarks/store.py
 
 check: $(STAMP) ## Lint, format, types, layers
 	@$(BIN)/ruff check .
