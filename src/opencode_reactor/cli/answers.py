@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from ..errors import UsageError
 from ..model.shared import Question
@@ -45,6 +44,9 @@ def _taken(question: Question, text: str) -> str:
         return label
     if question.custom or not question.options:
         return text
+    # Late: only who mistyped needs it.
+    from difflib import get_close_matches
+
     near = get_close_matches(text, [option.label for option in question.options], n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(f"{text!r} is not offered", remedy=f"{meant}{_offer(question)}")

@@ -11,23 +11,23 @@ from datetime import UTC, datetime
 
 from ..model.shared import Tokens
 
-_ESCAPES = re.compile(
+_ESCAPES = (
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: window titles, links, the clipboard
     r"|\x1b[PX^_].*?(?:\x1b\\|$)"  # DCS, SOS, PM, APC
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor, clearing
-    r"|\x1b[ -/]*[0-~]?",
-    re.DOTALL,
+    r"|\x1b[ -/]*[0-~]?"
 )
 # Controls, and what reorders the text around it so that it reads as something else.
-_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_CONTROLS = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def clean(text: str) -> str:
     """The text without control characters and terminal sequences; line ends and tabs stay."""
-    text = _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    if text.isprintable():
+        # Most is: then no expression need be compiled, a millisecond of a command's start.
+        return text
+    text = re.sub(_ESCAPES, "", text.replace("\r\n", "\n").replace("\r", "\n"), flags=re.DOTALL)
+    return re.sub(_CONTROLS, "\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: str, width: int = 0) -> str:

@@ -5,13 +5,12 @@ The readers raise ValueError, KeyError or TypeError on a row that no reactor wro
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ..model.asks import Ask, AskKind, AskState, Closed, Reply
 from ..model.deliveries import Delivery, DeliveryState
 from ..model.shared import Option, Question
-from .columns import dump, read, word
+from .columns import dump, load, read, word
 from .driver import Params, Row
 
 
@@ -63,11 +62,11 @@ def read_ask(row: Row) -> Ask:
         title=row["title"],
         detail=row["detail"],
         permission=row["permission"],
-        patterns=tuple(json.loads(row["patterns"])),
-        questions=tuple(_read_question(q) for q in json.loads(row["questions"])),
+        patterns=tuple(load(row["patterns"])),
+        questions=tuple(_read_question(q) for q in load(row["questions"])),
         state=AskState(row["state"]),
         reply=read(Reply, row["reply"]),
-        answers=tuple(tuple(a) for a in json.loads(row["answers"])),
+        answers=tuple(tuple(a) for a in load(row["answers"])),
         message=row["message"],
         answered_by=row["answered_by"],
         answered=row["answered"],

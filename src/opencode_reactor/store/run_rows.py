@@ -5,7 +5,6 @@ The readers raise ValueError, KeyError or TypeError on a row that no reactor wro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..model.runs import (
     WaitingOn,
 )
 from ..model.shared import ModelRef, Tokens
-from .columns import dump, read, word
+from .columns import dump, load, read, word
 from .driver import Params, Row
 
 
@@ -61,7 +60,7 @@ def read_run(row: Row, stages: Iterable[StageRun]) -> Run:
         server=row["server"],
         directory=row["directory"],
         spec=row["spec"],
-        inputs=json.loads(row["inputs"]),
+        inputs=load(row["inputs"]),
         state=RunState(row["state"]),
         waiting_on=read(WaitingOn, row["waiting_on"]),
         failure=read(Failure, row["failure"]),
@@ -117,7 +116,7 @@ def read_stage(row: Row, attempts: Iterable[Attempt]) -> StageRun:
         waiting_on=read(WaitingOn, row["waiting_on"]),
         failure=read(Failure, row["failure"]),
         detail=row["detail"],
-        output=json.loads(row["output"]),
+        output=load(row["output"]),
         text=row["text"],
         summary=row["summary"],
         started=row["started"],
@@ -173,7 +172,7 @@ def read_attempt(row: Row) -> Attempt:
         stage=row["stage"],
         number=row["number"],
         state=AttemptState(row["state"]),
-        turn=_read_turn(json.loads(row["turn"])),
+        turn=_read_turn(load(row["turn"])),
         created=row["created"],
         model=None if provider is None else ModelRef(provider, row["model"]),
         session=row["session"],
@@ -188,9 +187,9 @@ def read_attempt(row: Row) -> Attempt:
         retrying_since=row["retrying_since"],
         failure=read(Failure, row["failure"]),
         detail=row["detail"],
-        repairs=tuple(Failure(f) for f in json.loads(row["repairs"])),
+        repairs=tuple(Failure(f) for f in load(row["repairs"])),
         text=row["text"],
-        output=json.loads(row["output"]),
+        output=load(row["output"]),
         tokens=Tokens(
             row["tokens_input"],
             row["tokens_output"],
@@ -199,7 +198,7 @@ def read_attempt(row: Row) -> Attempt:
             row["tokens_cache_write"],
         ),
         cost=row["cost"],
-        evidence=tuple(Evidence(*e) for e in json.loads(row["evidence"])),
+        evidence=tuple(Evidence(*e) for e in load(row["evidence"])),
     )
 
 
@@ -253,7 +252,7 @@ def read_entry(row: Row) -> JournalEntry:
         stage=row["stage"],
         attempt=row["attempt"],
         at=row["at"],
-        data=json.loads(row["facts"]),
+        data=load(row["facts"]),
         seq=row["seq"],
         epoch=row["epoch"],
     )

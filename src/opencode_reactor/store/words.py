@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 from ..errors import NotKnown
 from ..model.asks import Ask, AskState
@@ -12,6 +11,9 @@ from ..model.asks import Ask, AskState
 
 def unknown(noun: str, name: str, newest: Sequence[str], listing: str) -> NotKnown:
     """Nothing bears that name; near ones are sought in `newest`, `listing` is the command that shows all."""
+    # Late: only who mistyped needs it, and every command imports this module.
+    from difflib import get_close_matches  # noqa: PLC0415
+
     near = get_close_matches(name, newest, n=3, cutoff=0.6)
     remedy = f"Did you mean {' or '.join(near)}? " if near else ""
     return NotKnown(f"no {noun} is called {name!r}", remedy=f"{remedy}`{listing}` lists them.")

@@ -28,6 +28,12 @@ def test_control_sequences_are_taken_out(hostile: str, harmless: str) -> None:
     assert text.clean(hostile) == harmless
 
 
+def test_each_character_that_is_taken_out_is_taken_out_wherever_it_stands() -> None:
+    reorders = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    for char in [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *reorders, "\ud800", "\udfff"]:
+        assert (char in text.clean(f"a{char}b")) == (char in "\n\t")
+
+
 @given(strategies.text(alphabet=strategies.characters(max_codepoint=0x2100)))
 def test_whatever_a_model_writes_no_control_character_is_left(hostile: str) -> None:
     assert not any(ord(char) < 32 and char not in "\n\t" for char in text.clean(hostile))

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
-from opencode_reactor.store.columns import dump, read, word
+from opencode_reactor.store.columns import dump, load, read, word
 
 
 class Colour(StrEnum):
@@ -22,6 +22,20 @@ def test_json_is_ascii_so_that_torn_text_is_kept() -> None:
     text = dump(["\ud83d", "\N{SNOWMAN}"])
     assert text.isascii()
     assert json.loads(text) == ["\ud83d", "\N{SNOWMAN}"]
+
+
+@pytest.mark.parametrize("value", [None, [], {}, [[]], [None], {"a": []}, "null", "[]", 0, False, 1.5])
+def test_what_was_dumped_is_loaded_anew_each_time(value: object) -> None:
+    once, again = load(dump(value)), load(dump(value))
+    assert once == again == value
+    assert type(once) is type(value)
+    assert once is not again or not isinstance(value, list | dict)
+
+
+@pytest.mark.parametrize("text", ["", "[", "nul", "[] []"])
+def test_text_that_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Expecting|Extra"):
+        load(text)
 
 
 def test_what_is_no_json_is_refused() -> None:
