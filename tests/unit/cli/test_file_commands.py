@@ -216,10 +216,10 @@ def test_on_a_terminal_a_table_keeps_to_its_width_and_shows_states_in_colour(
         await store.add_run(given.waiting_run(detail="word " * 60), ())
 
     reactor.stored(add)
-    shown = on_a_terminal(reactor, "runs", columns=90)
+    shown = on_a_terminal(reactor, "runs", columns=110)
     assert "\x1b[33mwaiting: pending_permission" in shown
     assert "…" in shown
-    assert max(len(line) for line in without_colour(shown).splitlines()) <= 90
+    assert max(len(line) for line in without_colour(shown).splitlines()) <= 110
     assert len(without_colour(shown).splitlines()) == 2
 
 
