@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -31,7 +31,7 @@ from .pipeline.policy import parse
 from .reactor.asks import AskPolicy
 from .reactor.attached import Attached, Charge
 from .reactor.engine import SWEEP_EVERY
-from .reactor.submission import make_run
+from .reactor.submission import make_run, occasion_id
 from .reactor.together import first_of
 from .settings import ServerSettings, Settings
 from .store import Store, open_store
@@ -170,7 +170,7 @@ class Reactor:
         self, store: Store, client: Client, *, directories: tuple[str, ...] = (), only: str | None = None
     ) -> Attached:
         charge = Charge(self._registry, self._policy, directories, self._settings.concurrency, only)
-        starter = _Starter(store, client.url, self._clock, self._random)
+        starter = _Starter(store, client.url, self._clock)
         # Each a holder of its own: two runs of one reactor must not take the server from each other.
         owner = f"{self._owner}:{self._random.getrandbits(32):08x}"
         return Attached(client, store, owner, charge, starter.start, clock=self._clock, random=self._random)
@@ -215,23 +215,24 @@ async def follow(store: Store, run_id: str, listener: Listener | None, until: Un
 class _Starter:
     """Queues runs for handlers, each once: its id derives from the occasion."""
 
-    def __init__(self, store: Store, server: str, clock: Clock, random: Random) -> None:
+    def __init__(self, store: Store, server: str, clock: Clock) -> None:
         self._store = store
         self._server = server
         self._clock = clock
-        self._random = random
 
     async def start(self, origin: Origin, pipeline: str, inputs: Mapping[str, Json]) -> str:
         loaded = load_pipeline(pipeline)
         directory = origin.directory or str(Path.cwd())
-        seed = f"{self._store.store_id}|{origin.handler}|{origin.server}|{origin.event}|{pipeline}"
+        occasion = f"{self._store.store_id}|{origin.handler}|{origin.server}|{origin.event}|{pipeline}"
         made = make_run(
-            loaded, inputs, server=self._server, directory=directory, clock=self._clock, random=Random(seed)
+            loaded, inputs, server=self._server, directory=directory, clock=self._clock, random=Random()
         )
+        queued = replace(made, id=occasion_id(occasion))
         try:
-            return (await self._store.add_run(made)).id
+            await self._store.add_run(queued)
         except Conflict:
-            return made.id  # queued by an earlier try of the same delivery
+            log.debug("queued by an earlier try of the same delivery", run=queued.id)
+        return queued.id
 
 
 def _project(directory: str | None) -> str:

@@ -26,6 +26,12 @@ def run_id(now: int, random: Random) -> str:
     return "r" + "".join(digits) + "".join(random.choices(_BASE32, k=_RANDOM_CHARACTERS))
 
 
+def occasion_id(occasion: str) -> str:
+    """A run's id that is the same whenever it is made for this occasion: to submit it again is refused."""
+    digits = Random(occasion).choices(_BASE32, k=_TIME_CHARACTERS + _RANDOM_CHARACTERS)
+    return "r" + "".join(digits)
+
+
 def make_run(
     pipeline: Pipeline,
     inputs: Mapping[str, Json],
