@@ -197,6 +197,18 @@ def test_no_wait_ends_at_the_ask_and_serve_finishes_the_run_once_it_is_answered(
     assert terminal.prompted("alpha") == 1
 
 
+@pytest.mark.parametrize(("word", "code", "state"), [("once", 0, "succeeded"), ("reject", 1, "failed")])
+def test_an_approval_is_given_or_refused(terminal: Any, word: str, code: int, state: str) -> None:
+    path = terminal.pipeline({"name": "one", "prompt": "alpha"}, {"name": "ok", "approve": "Publish it?"})
+    running = terminal.start("run", path, "--format", "json")
+    ask = running.emits("ask.opened")["ask"]
+    assert (ask["kind"], ask["title"], ask["options"]) == ("approval", "Publish it?", ["once", "reject"])
+    assert "given once" in terminal("reply", ask["id"], "always").err
+    assert terminal("reply", ask["id"], word).code == 0
+    done = running.end()
+    assert (done.code, done.lines[-1]["run"]["stages"]["ok"]["state"]) == (code, state)
+
+
 def test_an_escalated_run_ends_with_3_off_a_terminal(terminal: Any) -> None:
     terminal.live.model.default(Fails(401))
     done = terminal("run", terminal.pipeline({"name": "one", "prompt": "alpha"}), "--format", "json")
@@ -221,6 +233,15 @@ def test_an_escalated_run_is_waited_for_if_told_so_and_goes_on_when_retried(term
     serving = terminal.start("serve")
     assert terminal.succeeded(run).stage("one").text == "with the new key"
     assert serving.stop().code == 0
+
+
+def test_a_retry_reaches_a_run_that_waits_for_it(terminal: Any) -> None:
+    terminal.live.model.on("alpha", Fails(401), Says("with the new key"))
+    running = terminal.start("prompt", "alpha", "--wait")
+    running.says("auth_failed")
+    assert terminal("retry", terminal.only_run().id).code == 0
+    done = running.end()
+    assert (done.code, done.out) == (0, "with the new key\n")
 
 
 # submit, serve, cancel, retry

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 from ..clock import Clock, SystemClock
 from ..model.asks import Ask
-from ..model.runs import Attempt, AttemptState, JournalEntry, Run, StageRun
+from ..model.runs import Attempt, AttemptState, JournalEntry, Run, StageRun, StageState
 from . import shapes
 from .output import Output
 from .text import clock_time, one_line
@@ -140,23 +140,20 @@ class LineProgress(_Followed):
             self._line(f"run {run.id} of {one_line(run.pipeline)} on {run.server}")
         # What ended first: what it made way for may be in the same snapshot.
         stages = list(changed_stages(before, run))
-        self._stages([stage for stage in stages if stage.state.final], now)
+        for stage in (s for s in stages if s.state.final):
+            told = doing(stage, now)
+            self._line(f"{stage.name}: {stage.state}{f': {told}' if told else ''}")
         for attempt in changed_attempts(before, run):
             goes_on = not attempt.state.final and (self._verbose or attempt.state not in _PASSING)
             # Why there is another attempt; the last one's failure is the stage's, told with it.
             if goes_on or (attempt.failure and attempt is not run.stage(attempt.stage).attempts[-1]):
                 self._line(f"{attempt.stage}: {_attempt_words(attempt, now)}")
-        self._stages(
-            [stage for stage in stages if stage.waiting_on is not None and not stage.state.final], now
-        )
+        # What an attempt under way waits for, its own line says.
+        for stage in (s for s in stages if s.state is StageState.WAITING and s.open_attempt is None):
+            self._line(f"{stage.name}: {doing(stage, now)}")
         for ask in self.new_asks(asks):
             self._line(f"{ask.kind} {ask.id}: {subject(ask)}  ->  {how_to_answer(ask)}")
         self.gone_asks(asks)
-
-    def _stages(self, stages: Sequence[StageRun], now: int) -> None:
-        for stage in stages:
-            told = doing(stage, now)
-            self._line(f"{stage.name}: {stage.state}{f': {told}' if told else ''}")
 
     def ended(self, run: Run) -> None:
         """The command itself says how it ended."""

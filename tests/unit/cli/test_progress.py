@@ -152,7 +152,7 @@ def test_an_escalation_says_why(given: Any) -> None:
         "draft", StageState.WAITING, WaitingOn.PERSON, failure=Failure.AUTH_FAILED, detail="401 \x1b[1mno"
     )
     shown.update(given.waiting_run(stages=(stuck,)))
-    assert lines[-1].endswith("draft: waiting: waits for a person: auth_failed: 401 no")
+    assert lines[-1].endswith("draft: waits for a person: auth_failed: 401 no")
 
 
 def test_the_journal_is_told_with_v_only(given: Any) -> None:
