@@ -18,6 +18,7 @@ from opencode_reactor.settings import Secret, ServerSettings, Settings
 from opencode_reactor.store import open_store
 from opencode_reactor.testing import (
     CONTINUATION,
+    Call,
     Calls,
     Empty,
     Fails,
@@ -200,6 +201,30 @@ async def test_a_permission_is_allowed_by_policy_and_on_record(bench: Bench) -> 
     (ask,) = await bench.outside.asks()
     assert (ask.reply, ask.closed_as, ask.stage) == (Reply.ONCE, Closed.DELIVERED, "one")
     assert ask.answered_by == "policy: bash echo *: allow"
+
+
+async def test_a_permission_that_the_server_cannot_list_is_answered_all_the_same(bench: Bench) -> None:
+    # 1.18.33: while a `glob` without `path` waits, GET /permission answers 400.
+    glob = Calls(Call("glob", {"pattern": "*"}))
+    bench.live.model.on("alpha", glob, Says("listed"))
+    run = await bench.run(pipeline(stage(), permissions={"glob": "allow"}))
+    assert run.stage("one").text == "listed"
+    (ask,) = await bench.outside.asks()
+    assert (ask.permission, ask.reply, ask.closed_as) == ("glob", Reply.ONCE, Closed.DELIVERED)
+
+
+async def test_to_hand_work_to_a_subagent_is_asked_where_rules_would_not_reach_it(bench: Bench) -> None:
+    bench.live.model.on("alpha", Calls(task("kappa please")), Says("I did it myself"))
+
+    async def refuse(outside: Outside, ask: Ask) -> None:
+        assert ask.permission == "task"
+        await outside.store.answer_ask(ask, reply=Reply.REJECT, by="person: test")
+
+    run = await bench.run(
+        pipeline(stage(), permissions={"bash": "ask"}), meanwhile=lambda: bench.outside.answer_first(refuse)
+    )
+    assert run.stage("one").text == "I did it myself"
+    assert bench.times("kappa") == 0
 
 
 async def test_a_permission_refused_by_policy_leaves_the_turn_to_go_on(bench: Bench) -> None:

@@ -97,16 +97,6 @@ def recognise_retry(status: Retrying) -> tuple[Failure, str]:
     return failure, f"{_short(status.message)} (the server's retry {status.attempt})"
 
 
-def recognise_error_event(error: MessageError) -> tuple[Failure, str] | None:
-    """What a `session.error` proves by itself: an unknown model or agent, for which no message ever comes.
-
-    Anything else is a hint to look; it may precede a compaction that goes on.
-    """
-    if _NOT_FOUND.search(error.message):
-        return Failure.INVALID_REQUEST, _short(error.message)
-    return None
-
-
 def retry_after(message: AssistantMessage) -> int | None:
     """Milliseconds the provider itself asked us to wait, None where it did not.
 

@@ -42,7 +42,7 @@ from .facts import (
 )
 from .failures import recognise_retry
 from .gate import Asking, Judgement, Passed, Quiet, Refuted, Unsent, Whole, Working, find_turn, judge
-from .plan import Plan, Questions, StagePlan
+from .plan import Action, Plan, Questions, StagePlan
 from .playing import answer_failure, over_budget, unknown_words
 from .policy import session_rules
 from .stages import obey, roll_up, start_ready, succeed
@@ -138,9 +138,15 @@ def _planned(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:
 
 
 def _rules(stage: StagePlan) -> tuple[PermissionRule, ...]:
+    """What the stage's session is made with; the last match wins there too."""
     rules = session_rules(stage.permissions)
-    refused = stage.questions is Questions.REJECT
-    return (*rules, PermissionRule("question", "*", "deny")) if refused else rules
+    if any(rule.action in {Action.ASK, Action.DENY} for rule in stage.permissions):
+        # A subagent's session is made by the server and does not inherit what is to be asked (1.1.65 and
+        # 1.18.33): unless the author speaks of `task`, to hand work down is to be asked too.
+        rules = (PermissionRule("task", "*", "ask"), *rules)
+    if stage.questions is Questions.REJECT:
+        rules = (*rules, PermissionRule("question", "*", "deny"))
+    return rules
 
 
 def _created(draft: Draft, stage: StagePlan, attempt: Attempt) -> None:

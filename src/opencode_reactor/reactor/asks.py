@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 import structlog
 
 from ..clock import Clock
-from ..errors import NotFound
+from ..errors import BadAnswer, NotFound, Refused
 from ..model.ask_ids import ask_id
 from ..model.asks import Ask, AskKind, AskState, Closed, Reply
 from ..model.sessions import PermissionRequest, QuestionRequest, Request, Status
 from ..opencode import Client
-from ..pipeline.plan import Action, Questions, Rule, StagePlan
+from ..pipeline.plan import Action, Plan, Questions, Rule, StagePlan
 from ..pipeline.policy import decide
 from ..store import Store
+from .hearing import Hearing
 from .lease import LeaseKeeper
 from .together import together
 from .tree import SessionTree
@@ -34,6 +35,18 @@ class AskPolicy:
     rules: tuple[Rule, ...] = ()
     questions: Questions = Questions.ASK
     expiry: int | None = None
+
+    def below(self, plan: Plan) -> Plan:
+        """The plan with the configuration's rules below its own: the last match wins."""
+        stages = tuple(
+            replace(
+                stage,
+                permissions=(*self.rules, *stage.permissions),
+                questions=Questions.REJECT if self.questions is Questions.REJECT else stage.questions,
+            )
+            for stage in plan.stages
+        )
+        return replace(plan, stages=stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,8 @@ class _Lists:
     at: int
     statuses: Mapping[str, Status]
     requests: tuple[Request, ...]
+    unlisted: bool
+    """The permissions could not be listed: `requests` holds those that were heard of."""
 
     @property
     def live(self) -> dict[str, Request]:
@@ -94,15 +109,16 @@ class AskKeeper:
         self._store = store
         self._lease = lease
         self._tree = tree
-        self._policy = policy
+        self.policy = policy
         self._clock = clock
+        self.hearing = Hearing()
 
     async def reconcile(self, directory: str, owner_of: OwnerOf) -> Reconciled:
         """Bring the store's asks of one directory and the server's lists together, and deliver answers."""
         lists = await self._look(directory)
         stored = await self._store.asks(server=self._client.url, states=(AskState.OPEN, AskState.ANSWERED))
         known = {a.request: a for a in stored if a.directory == directory and a.kind is not AskKind.APPROVAL}
-        live = lists.live
+        live = lists.live | self._unlisted(lists, known)
         changed: set[str] = set()
         for request in live.values():
             if request.id not in known:
@@ -127,18 +143,37 @@ class AskKeeper:
         at = self._store.now()
         found: dict[str, Mapping[str, Status]] = {}
         requests: list[Request] = []
+        unlisted = False
 
         async def statuses() -> None:
             found["statuses"] = await self._client.status(directory)
 
         async def permissions() -> None:
-            requests.extend(await self._client.permissions(directory))
+            nonlocal unlisted
+            try:
+                requests.extend(await self._client.permissions(directory))
+            except (Refused, BadAnswer) as error:
+                log.warning("the permissions cannot be listed", directory=directory, error=error.message)
+                requests.extend(self.hearing.asked(directory))
+                unlisted = True
 
         async def questions() -> None:
             requests.extend(await self._client.questions(directory))
 
         await together(statuses, permissions, questions)
-        return _Lists(at, found["statuses"], tuple(requests))
+        return _Lists(at, found["statuses"], tuple(requests), unlisted)
+
+    def _unlisted(self, lists: _Lists, known: Mapping[str, Ask]) -> dict[str, Request]:
+        """Where the list cannot be had, a stored permission stands until its answer or turn's end is seen."""
+        if not lists.unlisted:
+            return {}
+        return {
+            ask.request: PermissionRequest(ask.request, ask.session, ask.permission, ask.patterns)
+            for ask in known.values()
+            if ask.kind is AskKind.PERMISSION
+            and ask.session in lists.statuses
+            and not self.hearing.answered(ask.request)
+        }
 
     async def _admit(self, request: Request, directory: str, owner_of: OwnerOf) -> Ask:
         root = await self._tree.root(directory, request.session)
@@ -160,7 +195,7 @@ class AskKeeper:
             stage=owner.stage.name if owner else "",
             attempt=owner.attempt if owner else 0,
             opened=now,
-            expires=None if self._policy.expiry is None else now + self._policy.expiry,
+            expires=None if self.policy.expiry is None else now + self.policy.expiry,
         )
         match request:
             case PermissionRequest(permission=permission, patterns=patterns, metadata=metadata):
@@ -179,9 +214,9 @@ class AskKeeper:
         if owner is None:
             return ask
         if ask.kind is AskKind.QUESTION:
-            refused = Questions.REJECT in {owner.stage.questions, self._policy.questions}
+            refused = owner.stage.questions is Questions.REJECT
             return _answered(ask, Reply.REJECT, "policy: questions: reject", "") if refused else ask
-        decision = decide((*self._policy.rules, *owner.stage.permissions), ask.permission, ask.patterns)
+        decision = decide(owner.stage.permissions, ask.permission, ask.patterns)
         if decision.action is Action.ASK:
             return ask
         reply = _REPLIES[decision.action]

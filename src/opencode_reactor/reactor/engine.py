@@ -162,6 +162,7 @@ class Engine:
             case e.ServerInstanceDisposed() | e.GlobalDisposed():
                 self._lookout.forget_catalogs()
             case _ if isinstance(event, _ASK_EVENTS):
+                self._asks.hearing.note(event)
                 self._queue.add(AsksKey(event.directory))
             case _:
                 pass
@@ -313,7 +314,8 @@ class Engine:
     def _plan(self, run: Run) -> Plan:
         plan = self._plans.get(run.id)
         if plan is None:
-            plan = self._plans[run.id] = compile_plan(Pipeline.from_spec(run.spec))
+            compiled = compile_plan(Pipeline.from_spec(run.spec))
+            plan = self._plans[run.id] = self._asks.policy.below(compiled)
         return plan
 
     def _attend(self, run: Run) -> None:

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 
 from ..backoff import Backoff
 from ..clock import Clock
-from ..errors import LoginRefused, ServerError, Unreachable, UnsupportedVersion
+from ..errors import BadAnswer, LoginRefused, Refused, ServerError, Unreachable, UnsupportedVersion
 from ..model.events import (
     Event,
     GlobalDisposed,
@@ -358,7 +358,12 @@ class Watcher:
         return listings
 
     async def _list(self, directory: str) -> Listing:
-        permissions = await self._client.permissions(directory)
+        try:
+            permissions = await self._client.permissions(directory)
+        except (Refused, BadAnswer) as error:
+            # 1.18.33 cannot list what lacks an optional value. What was heard of is not lost by that.
+            _log.warning("permissions not listed", directory=directory, reason=error.message)
+            permissions = []
         questions = await self._client.questions(directory)
         # The statuses last: an ask whose session is not busy by then waits for nobody.
         statuses = await self._client.status(directory)

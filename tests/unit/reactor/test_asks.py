@@ -14,9 +14,10 @@ from opencode_reactor.clock import SystemClock
 from opencode_reactor.errors import Conflict, Fenced, Unreachable
 from opencode_reactor.model.ask_ids import ask_id
 from opencode_reactor.model.asks import Ask, AskKind, AskState, Closed, Reply
+from opencode_reactor.model.events import PermissionAsked, PermissionReplied
 from opencode_reactor.model.sessions import PermissionRequest
 from opencode_reactor.opencode import Client
-from opencode_reactor.pipeline.plan import Action, Questions, Rule, StagePlan
+from opencode_reactor.pipeline.plan import Action, Plan, Questions, Rule, StagePlan
 from opencode_reactor.reactor.asks import AskKeeper, AskPolicy, Owner, Reconciled
 from opencode_reactor.reactor.lease import LeaseKeeper
 from opencode_reactor.reactor.tree import SessionTree
@@ -44,7 +45,8 @@ class Asking:
         return AskKeeper(self.client, self.store, self.lease, self.tree, self.policy, SystemClock())
 
     async def owner_of(self, root: str) -> Owner | None:
-        return Owner("r1", 1, self.stage) if root == self.session else None
+        plan = self.policy.below(Plan("p", (self.stage,)))
+        return Owner("r1", 1, plan.stage("one")) if root == self.session else None
 
     async def look(self, directory: str = "/p") -> Reconciled:
         return await self.keeper.reconcile(directory, self.owner_of)
@@ -442,3 +444,46 @@ async def test_a_list_that_cannot_be_had_closes_nothing_and_is_the_servers_error
         with pytest.raises(Unreachable):
             await a.look()
         assert (await a.stored()).state is AskState.OPEN
+
+
+# Where the server cannot list its permissions
+
+
+def unlistable(request: httpx.Request) -> httpx.Response | None:
+    return httpx.Response(400, json={}) if request.url.path == "/permission" else None
+
+
+async def test_what_was_heard_stands_in_for_a_list_the_server_refuses(asking: Begin) -> None:
+    async with asking() as a:
+        a.server.ask("per_1", a.session, "glob", "*")
+        keeper = a.keeper
+        a.server.before = unlistable
+        assert (await keeper.reconcile("/p", a.owner_of)).open == 0
+        request = PermissionRequest("per_1", a.session, "glob", ("*",))
+        keeper.hearing.note(PermissionAsked(session=a.session, directory="/p", request=request))
+        assert (await keeper.reconcile("/p", a.owner_of)).open == 1
+        deaf = a.keeper  # a reactor that was started later: what is stored stands
+        assert (await deaf.reconcile("/p", a.owner_of)).open == 1
+        await a.reply(Reply.ONCE)
+        await deaf.reconcile("/p", a.owner_of)
+        assert (await a.stored()).closed_as is Closed.DELIVERED
+        assert a.server.permissions == {}
+
+
+async def test_an_answer_that_was_heard_or_a_turn_that_ended_closes_what_cannot_be_listed(
+    asking: Begin,
+) -> None:
+    async with asking() as a:
+        keeper = a.keeper
+        a.server.before = unlistable
+        for name in ("per_1", "per_2"):
+            a.server.ask(name, a.session, "glob", "*")
+            request = PermissionRequest(name, a.session, "glob", ("*",))
+            keeper.hearing.note(PermissionAsked(session=a.session, directory="/p", request=request))
+        await keeper.reconcile("/p", a.owner_of)
+        keeper.hearing.note(PermissionReplied(session=a.session, request="per_1", reply="once"))
+        await keeper.reconcile("/p", a.owner_of)
+        a.server.statuses.clear()
+        await keeper.reconcile("/p", a.owner_of)
+        closed = {ask.request: ask.closed_as for ask in await a.store.asks(states=tuple(AskState))}
+        assert closed == {"per_1": Closed.ELSEWHERE, "per_2": Closed.FORGOTTEN}
