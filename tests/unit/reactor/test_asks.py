@@ -471,7 +471,7 @@ async def test_what_was_heard_stands_in_for_a_list_the_server_refuses(asking: Be
 
 
 async def test_an_answer_that_was_heard_or_a_turn_that_ended_closes_what_cannot_be_listed(
-    asking: Begin,
+    asking: Begin, clock: Any
 ) -> None:
     async with asking() as a:
         keeper = a.keeper
@@ -481,6 +481,7 @@ async def test_an_answer_that_was_heard_or_a_turn_that_ended_closes_what_cannot_
             request = PermissionRequest(name, a.session, "glob", ("*",))
             keeper.hearing.note(PermissionAsked(session=a.session, directory="/p", request=request))
         await keeper.reconcile("/p", a.owner_of)
+        clock.ahead += 1
         keeper.hearing.note(PermissionReplied(session=a.session, request="per_1", reply="once"))
         await keeper.reconcile("/p", a.owner_of)
         a.server.statuses.clear()
