@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 
+from ..errors import PipelineError
 from ..model.runs import Attempt, AttemptState, Failure, JournalKind, Run, StageRun, Turn, TurnKind, WaitingOn
 from ..model.sessions import Catalog, Json, ModelRef
 from .contract import repair_prompt
@@ -132,7 +133,12 @@ def _next(draft: Draft, stage: StagePlan, refuted: Refuted, answer: Answer) -> N
 def _another(draft: Draft, stage: StagePlan, refuted: Refuted, answer: Answer) -> None:
     last = draft.stage(stage.name).attempts[-1]
     # Told nothing of the failed one: a fresh session starts from the stage's own prompt and summaries alone.
-    prompt = compose_prompt(draft, stage)
+    try:
+        prompt = compose_prompt(draft, stage)
+    except PipelineError as error:
+        # What other stages have told since is not what the template can use.
+        fail_stage(draft, stage.name, Failure.INVALID_REQUEST, str(error))
+        return
     match answer:
         case Answer.FALLBACK:
             model = next_model(stage, last.model) or last.model

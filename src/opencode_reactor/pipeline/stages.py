@@ -246,13 +246,25 @@ def escalate(draft: Draft, name: str, failure: Failure, detail: str) -> None:
 
 
 def obey(draft: Draft, command: Command) -> None:
-    """Carry out a person's command; one that no longer makes sense is noted and taken."""
+    """Carry out a person's command; one that no longer makes sense is noted and taken.
+
+    A retry of what is still being stopped is left until it has stopped: that brings the next look.
+    """
+    if command.kind is CommandKind.RETRY and _still_stopping(draft, command.stage):
+        return
     draft.obeyed(command.id)
     draft.note(JournalKind.COMMAND, f"{command.kind} by {command.by or 'a person'}", stage=command.stage)
     if command.kind is CommandKind.CANCEL:
         _cancel(draft)
     else:
         _retry(draft, command.stage)
+
+
+def _still_stopping(draft: Draft, name: str) -> bool:
+    return any(
+        s.state is StageState.CANCELLED and s.open_attempt is not None and name in {"", s.name}
+        for s in draft.run.stages
+    )
 
 
 def _cancel(draft: Draft) -> None:
