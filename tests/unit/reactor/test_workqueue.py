@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import anyio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opencode_reactor.reactor.workqueue import WorkQueue
 
@@ -120,3 +122,53 @@ async def test_appointments_that_no_longer_stand_do_not_pile_up() -> None:
     assert await queue.get() == "a"
     clock.at += 1_800_000
     assert await queue.get() == "b"
+
+
+Deed = tuple[str, str, int]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "at", "take", "done", "wait"]), st.sampled_from("abc"), st.integers(0, 50)
+        ),
+        max_size=60,
+    )
+)
+async def test_no_key_is_ever_lost_or_in_two_hands_whatever_is_done(deeds: list[Deed]) -> None:
+    queue, clock = queue_at()
+    working: set[str] = set()
+    owed: set[str] = set()
+    """Keys that were added and not taken since."""
+
+    async def take() -> None:
+        with anyio.move_on_after(0):
+            key = await queue.get()
+            assert key not in working, "one hand a key"
+            working.add(key)
+            owed.discard(key)
+
+    for deed, key, number in deeds:
+        match deed:
+            case "add":
+                queue.add(key)
+                owed.add(key)
+            case "at":
+                queue.add_at(key, clock.now() + number)
+                owed.add(key)
+            case "take":
+                await take()
+            case "done" if key in working:
+                working.discard(key)
+                queue.done(key)
+            case "wait":
+                clock.at += number
+            case _:
+                pass
+    clock.at += 1_000
+    for _ in range(10):
+        for key in tuple(working):
+            working.discard(key)
+            queue.done(key)
+        await take()
+    assert owed == set()
