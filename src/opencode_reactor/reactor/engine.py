@@ -192,6 +192,8 @@ class Engine:
         """After a resync, a take-over, a restart, and with every sweep: every live key, once."""
         for run in await self._store.live_runs(self._client.url):
             self._queue.add(RunKey(run.id))
+        for run_id in await self._store.commanded_runs(self._client.url):  # a retry wakes one that is over
+            self._queue.add(RunKey(run_id))
         waiting = await self._store.asks(server=self._client.url, states=(AskState.OPEN, AskState.ANSWERED))
         for directory in {*directories, *self._attended, *(a.directory for a in waiting)} - {""}:
             self._queue.add(AsksKey(directory))

@@ -30,7 +30,7 @@ from opencode_reactor.model.sessions import PermissionRequest, Session
 from opencode_reactor.opencode import Client
 from opencode_reactor.pipeline.definition import Pipeline
 from opencode_reactor.reactor.asks import AskKeeper, AskPolicy
-from opencode_reactor.reactor.engine import WANTED, Engine, Surroundings
+from opencode_reactor.reactor.engine import WANTED, Engine, RunKey, Surroundings
 from opencode_reactor.reactor.lease import LeaseKeeper
 from opencode_reactor.reactor.submission import make_run
 from opencode_reactor.reactor.tree import SessionTree
@@ -391,6 +391,19 @@ async def test_a_run_that_failed_is_begun_again_on_command(driving: Begin) -> No
             await d.store.add_command(run.id, CommandKind.RETRY, by="person: x")
             again = await d.until(run, lambda now: len(now.stage("one").attempts) > tries)
             assert again.stage("one").attempts[-1].number == tries + 1
+
+
+async def test_a_command_that_was_given_while_nobody_listened_is_found_by_looking(driving: Begin) -> None:
+    async with driving() as d:
+        run = await d.submit()
+        await d.store.add_command(run.id, CommandKind.CANCEL, by="person: x")
+        async with d.running():
+            assert (await d.ended(run)).state is RunState.CANCELLED
+        await d.store.add_command(run.id, CommandKind.RETRY, by="person: x")
+        await d.anew().look_at_everything()
+        with anyio.fail_after(1):
+            key = await d.engine._queue.get()  # pyright: ignore[reportPrivateUsage]
+        assert key == RunKey(run.id)
 
 
 async def test_an_ask_makes_the_run_wait_and_its_answer_makes_it_go_on(driving: Begin) -> None:
