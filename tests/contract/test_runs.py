@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -300,6 +301,38 @@ async def test_runs_come_newest_first_by_state_and_whole(store: Store) -> None:
     assert running == [await store.run("r3"), await store.run("r1")]
     assert await store.runs(state=[]) == []
     assert await store.runs(state={RunState.RUNNING, RunState.QUEUED}, limit=3) == (await store.runs())[:3]
+
+
+async def test_heads_are_runs_without_their_stages_and_what_all_attempts_used(store: Store) -> None:
+    first, second = await store.add_run(a_run("r1", "draft", "review")), await store.add_run(a_run("r2"))
+    used = Tokens(1, 2, 3, 4, 5)
+    tries = [
+        replace(an_attempt(first, 1, AttemptState.FAILED), tokens=used, cost=0.5),
+        replace(an_attempt(first, 2), tokens=used, cost=0.25),
+    ]
+    lease = await owned(store)
+    first = await store.save_run(first, trying(first, *tries), lease=lease)
+    assert (first.tokens, first.cost) == (used + used, 0.75)
+    heads = {run.id: (run, tokens, cost) for run, tokens, cost in await store.heads()}
+    assert heads["r1"] == (replace(first, stages=()), used + used, 0.75)
+    assert heads["r2"] == (replace(second, stages=()), Tokens(), 0.0)
+
+
+async def test_heads_are_listed_newest_first_by_state_server_and_directory(store: Store) -> None:
+    for n in range(6):
+        there = replace(a_run(f"r{n}"), created=n + 1, server=f"s{n % 2}", directory=f"/d{n % 3}")
+        await store.add_run(replace(there, state=RunState.RUNNING if n == 3 else RunState.QUEUED))
+
+    async def ids(**chosen: Any) -> list[str]:
+        return [run.id for run, _, _ in await store.heads(**chosen)]
+
+    assert await ids() == [run.id for run in await store.runs()] == ["r5", "r4", "r3", "r2", "r1", "r0"]
+    assert await ids(limit=4) == ["r5", "r4", "r3", "r2"]
+    assert await ids(server="s1", limit=2) == ["r5", "r3"]
+    assert await ids(directory="/d0") == ["r3", "r0"]
+    assert await ids(server="s0", directory="/d0") == ["r0"]
+    assert await ids(state={RunState.RUNNING}) == ["r3"]
+    assert await ids(state=[]) == await ids(server="s9") == []
 
 
 async def test_live_runs_are_those_of_the_server_that_are_not_over(store: Store) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ..model.runs import Attempt, Run, RunState, StageRun
+from ..model.runs import Attempt, Head, Run, RunState, StageRun
 from ..model.shared import NO_TOKENS
 from ..store import Store
 from . import shapes
@@ -14,26 +12,22 @@ from .output import Cell, Column, Output, state_cell
 from .parser import Asked
 from .text import ago, amount, clean, moment, one_line, price, span
 
-ALL = 100_000
-"""How many runs are looked through where only some of them are wanted."""
-
 
 def runs(options: Options, asked: Asked) -> None:
     """List runs."""
-    out, fits = options.output, _chooser(options)
+    out, (server, directory) = options.output, _chosen(options)
     states = [RunState(state) for state in asked.state or ()] or None
-    limit: int = asked.limit
 
-    async def listed(store: Store) -> tuple[list[Run], int]:
-        found = await store.runs(state=states, limit=ALL if options.server or options.dir else limit)
-        return [run for run in found if fits(run)][:limit], store.now()
+    async def listed(store: Store) -> tuple[list[Head], int]:
+        found = await store.heads(state=states, server=server, directory=directory, limit=asked.limit)
+        return found, store.now()
 
     found, now = in_store(options, listed)
     if out.json:
-        for run in found:
-            out.emit("run", shapes.run_line(run))
+        for run, tokens, cost in found:
+            out.emit("run", shapes.run_head(run, tokens, cost))
     elif found:
-        out.table(_HEADS, [_row(run, now) for run in found])
+        out.table(_HEADS, [_row(head, now) for head in found])
     else:
         out.remark("no runs" if states is None else "no runs in that state")
 
@@ -75,21 +69,21 @@ _STAGE_HEADS = (
 )
 
 
-def _chooser(options: Options) -> Callable[[Run], bool]:
-    """Whether a run is on the server and in the directory that were named."""
+def _chosen(options: Options) -> tuple[str | None, str | None]:
+    """The server's URL and the directory that were named."""
     if options.server is None and options.dir is None:
-        return lambda _run: True
+        return None, None
     server = options.chosen_server(options.settings())
     directory = None if options.dir is None else options.directory(server)
-    url = None if options.server is None else server.url
-    return lambda run: url in {None, run.server} and directory in {None, run.directory}
+    return None if options.server is None else server.url, directory
 
 
-def _row(run: Run, now: int) -> list[Cell | str]:
-    tokens, cost = amount(run.tokens), price(run.cost)
+def _row(head: Head, now: int) -> list[Cell | str]:
+    run, tokens, cost = head
     state = state_cell(run.state, run.waiting_on)
     took = span((run.ended or now) - run.created)
-    return [run.id, run.pipeline, state, ago(run.created, now), took, tokens, cost, _reason(run)]
+    created = ago(run.created, now)
+    return [run.id, run.pipeline, state, created, took, amount(tokens), price(cost), _reason(run)]
 
 
 def _reason(run: Run) -> str:

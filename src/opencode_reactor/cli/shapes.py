@@ -19,7 +19,12 @@ Shape: TypeAlias = "dict[str, Any]"
 
 
 def run_line(run: Run) -> Shape:
-    """One run in a list."""
+    """One run in a line."""
+    return run_head(run, run.tokens, run.cost)
+
+
+def run_head(run: Run, used: Tokens, cost: float) -> Shape:
+    """One run in a list, of which the stages are not known, but what they used."""
     return {
         "id": run.id,
         "pipeline": run.pipeline,
@@ -32,8 +37,8 @@ def run_line(run: Run) -> Shape:
         "created": iso(run.created),
         "updated": iso(run.updated),
         "ended": iso(run.ended),
-        "tokens": tokens(run.tokens),
-        "cost": run.cost,
+        "tokens": tokens(used),
+        "cost": cost,
     }
 
 

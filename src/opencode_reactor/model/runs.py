@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 from .shared import NO_TOKENS, Json, ModelRef, Tokens
 
@@ -252,6 +253,10 @@ class Run:
     def cost(self) -> float:
         """Cost of all attempts, in the currency of the server's price list (US dollars)."""
         return sum(a.cost for s in self.stages for a in s.attempts)
+
+
+Head: TypeAlias = tuple[Run, Tokens, float]
+"""A run as a list has it: without its stages, with the tokens and the cost of all its attempts."""
 
 
 @dataclass(frozen=True, slots=True)

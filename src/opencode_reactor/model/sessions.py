@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from .shared import NO_TOKENS, Json, ModelRef, Option, Question, Tokens  # noqa: F401  Option is sought here
+from .shared import NO_TOKENS, Json, ModelRef, Question, Tokens
+from .shared import Option as Option  # noqa: PLC0414  looked for here, beside Question
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from ..model.runs import (
     CommandKind,
     Evidence,
     Failure,
+    Head,
     JournalEntry,
     JournalKind,
     Lease,
@@ -72,6 +73,11 @@ def read_run(row: Row, stages: Iterable[StageRun]) -> Run:
         wake_at=row["wake_at"],
         stages=tuple(stages),
     )
+
+
+def read_head(row: Row) -> Head:
+    """A run without its stages, with what its attempts used."""
+    return read_run(row, ()), _read_tokens(row), row["cost"]
 
 
 def read_runs(runs: Iterable[Row], stages: Iterable[Row], attempts: Iterable[Row]) -> list[Run]:
@@ -190,15 +196,19 @@ def read_attempt(row: Row) -> Attempt:
         repairs=tuple(Failure(f) for f in load(row["repairs"])),
         text=row["text"],
         output=load(row["output"]),
-        tokens=Tokens(
-            row["tokens_input"],
-            row["tokens_output"],
-            row["tokens_reasoning"],
-            row["tokens_cache_read"],
-            row["tokens_cache_write"],
-        ),
+        tokens=_read_tokens(row),
         cost=row["cost"],
         evidence=tuple(Evidence(*e) for e in load(row["evidence"])),
+    )
+
+
+def _read_tokens(row: Row) -> Tokens:
+    return Tokens(
+        row["tokens_input"],
+        row["tokens_output"],
+        row["tokens_reasoning"],
+        row["tokens_cache_read"],
+        row["tokens_cache_write"],
     )
 
 

@@ -15,11 +15,11 @@ from ..clock import Clock
 from ..errors import Conflict, Fenced, NotKnown, StoreError
 from ..model.asks import Ask, AskState, Closed, Reply
 from ..model.deliveries import Delivery
-from ..model.runs import Command, CommandKind, JournalEntry, Lease, Run, RunKey, RunState
+from ..model.runs import Command, CommandKind, Head, JournalEntry, Lease, Run, RunKey, RunState
 from .ask_rows import ask_params, delivery_params, read_ask, read_delivery
 from .columns import dump
 from .driver import Driver, Expect, Row, Statement, Value
-from .run_rows import read_command, read_entry, read_lease, read_runs
+from .run_rows import read_command, read_entry, read_head, read_lease, read_runs
 from .units import adding, beside, commanding, fenced, saving
 from .words import ambiguous, standing, unknown
 
@@ -181,6 +181,22 @@ class Store:
         newest = sorted(runs, key=lambda row: (row["created"], row["id"]), reverse=True)[:limit]
         with self._legible():
             return read_runs(newest, stages, attempts)
+
+    async def heads(
+        self,
+        *,
+        state: Collection[RunState] | None = None,
+        server: str | None = None,
+        directory: str | None = None,
+        limit: int = 50,
+    ) -> list[Head]:
+        """Runs as a list shows them, newest first; None: any state, server, directory."""
+        states = [str(word) for word in (RunState if state is None else state)]
+        where: dict[str, Value] = {"server": server, "directory": directory, "limit": limit}
+        rows = await self._driver.read(tuple(Statement("heads_in", {**where, "state": s}) for s in states))
+        newest = sorted(chain(*rows), key=lambda row: (row["created"], row["id"]), reverse=True)[:limit]
+        with self._legible():
+            return [read_head(row) for row in newest]
 
     async def live_runs(self, server: str) -> list[RunKey]:
         """Every run of a server that is not over, oldest first, and when it wants to be looked at."""

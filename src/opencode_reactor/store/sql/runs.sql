@@ -81,6 +81,25 @@ SELECT * FROM run
 WHERE state = :state
 ORDER BY created DESC, id DESC LIMIT :limit;
 
+-- name: heads_in
+SELECT
+    run.*,
+    COALESCE(SUM(attempt.tokens_input), 0) AS tokens_input,
+    COALESCE(SUM(attempt.tokens_output), 0) AS tokens_output,
+    COALESCE(SUM(attempt.tokens_reasoning), 0) AS tokens_reasoning,
+    COALESCE(SUM(attempt.tokens_cache_read), 0) AS tokens_cache_read,
+    COALESCE(SUM(attempt.tokens_cache_write), 0) AS tokens_cache_write,
+    COALESCE(SUM(attempt.cost), 0.0) AS cost
+FROM run LEFT JOIN attempt ON attempt.run = run.id
+WHERE run.id IN (
+    SELECT id FROM run
+    WHERE state = :state
+        AND (CAST(:server AS TEXT) IS NULL OR server = :server)
+        AND (CAST(:directory AS TEXT) IS NULL OR directory = :directory)
+    ORDER BY created DESC, id DESC LIMIT :limit
+)
+GROUP BY run.id;
+
 -- name: stages_of_runs_in
 SELECT * FROM stage
 WHERE run IN (
