@@ -219,6 +219,17 @@ def test_an_escalated_run_ends_with_3_off_a_terminal(terminal: Any) -> None:
     assert terminal.prompted("alpha") == 1
 
 
+def test_commands_that_are_shown_name_the_store_and_the_server_that_were_named(terminal: Any) -> None:
+    terminal.live.model.default(Fails(401))
+    terminal.config.unlink()
+    store = str(terminal.home / "my runs.db")
+    done = terminal("prompt", "alpha", "--store", store, "--server", terminal.live.url)
+    run = re.findall(r"run (\w+): waiting", done.err)[0]
+    assert (done.code, f"`reactor retry {run} --store '{store}'`" in done.err) == (3, True)
+    assert f"`reactor serve --server {terminal.live.url} --store '{store}'`" in done.err
+    assert terminal("explain", run, "--store", store).code == 0
+
+
 def test_an_escalated_run_is_waited_for_if_told_so_and_goes_on_when_retried(terminal: Any) -> None:
     terminal.live.model.on("alpha", Fails(401), Says("with the new key"))
     path = terminal.pipeline({"name": "one", "prompt": "alpha"})

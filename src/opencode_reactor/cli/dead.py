@@ -37,7 +37,9 @@ def dead(options: Options, asked: Asked) -> None:
 async def _act(options: Options, store: Store, deed: Deed, number: int) -> None:
     known = {delivery.id: delivery for delivery in await store.dead_deliveries()}
     await (store.revive_delivery(number) if deed is Deed.RETRY else store.drop_delivery(number))
-    idle = await served(store, known[number].server) if deed is Deed.RETRY and number in known else ""
+    idle = (
+        await served(options, store, known[number].server) if deed is Deed.RETRY and number in known else ""
+    )
     if options.output.json:
         options.output.emit("delivery", {"id": number, "deed": deed, "served": not idle})
         return

@@ -83,7 +83,7 @@ async def _tell(options: Options, store: Store, ask: Ask, word: _Word) -> None:
         )
     except Conflict as conflict:
         raise UsageError(conflict.message, remedy="nothing was changed") from conflict
-    idle = await served(store, ask.server)
+    idle = await served(options, store, ask.server)
     if options.output.json:
         options.output.emit("ask", {**shapes.ask(told), "served": not idle})
         return

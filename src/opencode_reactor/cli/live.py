@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +36,10 @@ _MARKS = {
 class LiveProgress:
     """Draws the stages, what they cost and wait for, and how an open ask is answered."""
 
-    def __init__(self, clock: Clock, console: Console | None = None) -> None:
+    def __init__(
+        self, clock: Clock, console: Console | None = None, *, typed: Callable[[str], str] = str
+    ) -> None:
+        self._typed = typed
         self._clock = clock
         self._run: Run | None = None
         self._asks: tuple[Ask, ...] = ()
@@ -77,7 +80,7 @@ class LiveProgress:
         parts: list[RenderableType] = [self._head(run, now), self._stages(run, now)]
         for ask in self._asks:
             parts.append(Text(f"{ask.kind} {ask.id}: {subject(ask)}", style="yellow", overflow="ellipsis"))
-            parts.append(Text(f"  {how_to_answer(ask)}", style="bold"))
+            parts.append(Text(f"  {self._typed(how_to_answer(ask))}", style="bold"))
         return Group(*parts)
 
     def _head(self, run: Run, now: int) -> Text:

@@ -36,8 +36,8 @@ def person() -> str:
     return f"person: {name}"
 
 
-async def served(store: Store, server: str) -> str:
+async def served(options: Options, store: Store, server: str) -> str:
     """Empty where a reactor serves that server now, else what to start."""
     if await store.lease(server) is not None:
         return ""
-    return f"nobody serves {server} now: `reactor serve` takes it up"
+    return f"nobody serves {server} now: `{options.serve(server)}` takes it up"

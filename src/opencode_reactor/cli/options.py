@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import ConfigError
@@ -47,6 +48,16 @@ class Options:
         # A path typed here is taken from here, not from the file's folder.
         path = self.store if "://" in self.store else str(Path(self.store).expanduser().absolute())
         return settings.with_store(path)
+
+    def typed(self, command: str) -> str:
+        """A command as it has to be typed to find what this one kept: on the same store."""
+        same = {"--config": self.config and str(self.config.absolute()), "--store": self.store}
+        return " ".join([command, *(f"{option} {quote(said)}" for option, said in same.items() if said)])
+
+    def serve(self, url: str) -> str:
+        """The command that serves a server: named, where nobody configured it."""
+        known = any(server.url == url for server in self.settings().servers)
+        return self.typed("reactor serve" if known else f"reactor serve --server {url}")
 
     def chosen_server(self, settings: Settings) -> ServerSettings:
         """The server that was named, else the first configured one. Raises ConfigError."""

@@ -45,8 +45,10 @@ class Progress(Protocol):
         ...
 
 
-def progress(output: Output, *, verbose: bool = False, clock: Clock | None = None) -> Progress:
-    """The way of following that fits where the output goes."""
+def progress(
+    output: Output, *, verbose: bool = False, clock: Clock | None = None, typed: Callable[[str], str] = str
+) -> Progress:
+    """The way of following that fits where the output goes. `typed` completes commands that are shown."""
     clock = clock or SystemClock()
     if output.json:
         return JsonProgress(output)
@@ -55,8 +57,8 @@ def progress(output: Output, *, verbose: bool = False, clock: Clock | None = Non
     if sys.stderr.isatty() and not verbose:
         from .live import LiveProgress
 
-        return LiveProgress(clock)
-    return LineProgress(output.remark, clock, verbose=verbose)
+        return LiveProgress(clock, typed=typed)
+    return LineProgress(output.remark, clock, verbose=verbose, typed=typed)
 
 
 class _Followed:
@@ -126,8 +128,16 @@ class JsonProgress(_Followed):
 class LineProgress(_Followed):
     """One plain line for each change."""
 
-    def __init__(self, say: Callable[[str], None], clock: Clock, *, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        clock: Clock,
+        *,
+        verbose: bool = False,
+        typed: Callable[[str], str] = str,
+    ) -> None:
         super().__init__()
+        self._typed = typed
         self._say = say
         self._clock = clock
         self._verbose = verbose
@@ -152,7 +162,7 @@ class LineProgress(_Followed):
         for stage in (s for s in stages if s.state is StageState.WAITING and s.open_attempt is None):
             self._line(f"{stage.name}: {doing(stage, now)}")
         for ask in self.new_asks(asks):
-            self._line(f"{ask.kind} {ask.id}: {subject(ask)}  ->  {how_to_answer(ask)}")
+            self._line(f"{ask.kind} {ask.id}: {subject(ask)}  ->  {self._typed(how_to_answer(ask))}")
         self.gone_asks(asks)
 
     def ended(self, run: Run) -> None:

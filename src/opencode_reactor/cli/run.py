@@ -20,7 +20,6 @@ from ..store import Store
 from .logs import configure_logs
 from .opened import in_store
 from .options import Options
-from .output import Output
 from .parser import Asked
 from .progress import Progress, progress
 from .runs import stages_table
@@ -45,7 +44,7 @@ def run(options: Options, asked: Asked) -> int:
         return INTERRUPTED
     if not options.output.json:
         stages_table(last, options.output, SystemClock().now())
-        _conclude(last, options.output)
+        _conclude(last, options)
     return exit_code(last)
 
 
@@ -61,10 +60,10 @@ def prompt(options: Options, asked: Asked) -> int:
     if refused:
         # What was asked for was not all done, whatever the answer says.
         options.output.remark(f"run {last.id}: no success, refused: {'; '.join(refused)}")
-        options.output.remark(f"`reactor show -v {last.id}` has the answer")
+        options.output.remark(f"`{options.typed(f'reactor show -v {last.id}')}` has the answer")
         return FAILED
     if not options.output.json:
-        _print_answer(last, options.output)
+        _print_answer(last, options)
     return exit_code(last)
 
 
@@ -114,7 +113,7 @@ def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[
     reactor = Reactor(settings)
     attended = sys.stderr.isatty() and sys.stdin.isatty()
     until = Until(asked=asked.no_wait, escalated=not asked.wait and not attended)
-    shown = Shown(progress(options.output, verbose=bool(options.verbose)))
+    shown = Shown(progress(options.output, verbose=bool(options.verbose), typed=options.typed))
 
     async def followed() -> Run:
         return await reactor.run(
@@ -126,10 +125,10 @@ def _follow(options: Options, asked: Asked, pipeline: Pipeline, inputs: Mapping[
             last = anyio.run(unless_stopped, followed)
         shown.progress.ended(last)
     except (Stopped, KeyboardInterrupt):
-        _say_interrupted(shown.last, options.output)
+        _say_interrupted(shown.last, options)
         return None
     except ReactorError:
-        _say_kept(shown.last, options.output)
+        _say_kept(shown.last, options)
         raise
     return last
 
@@ -149,41 +148,44 @@ class Shown:
         self.progress.update(run, asks)
 
 
-def _say_interrupted(last: Run | None, output: Output) -> None:
+def _say_interrupted(last: Run | None, options: Options) -> None:
     if last is None:
-        output.remark("reactor: interrupted, nothing was started")
+        options.output.remark("reactor: interrupted, nothing was started")
     else:
-        output.remark(
-            f"reactor: interrupted; run {last.id} stays where it is: `reactor serve` goes on with it"
-        )
+        options.output.remark(f"reactor: interrupted; {_kept(last, options)}")
 
 
-def _say_kept(last: Run | None, output: Output) -> None:
+def _say_kept(last: Run | None, options: Options) -> None:
     if last is not None and not last.state.final:
-        output.remark(f"reactor: run {last.id} stays where it is: `reactor serve` goes on with it")
+        options.output.remark(f"reactor: {_kept(last, options)}")
 
 
-def _conclude(last: Run, output: Output) -> None:
+def _kept(last: Run, options: Options) -> str:
+    return f"run {last.id} stays where it is: `{options.serve(last.server)}` goes on with it"
+
+
+def _conclude(last: Run, options: Options) -> None:
+    say, typed = options.output.remark, options.typed
     reason = one_line(": ".join(filter(None, (last.failure, last.detail))))
-    output.remark("")
+    say("")
     waits = f" ({last.waiting_on})" if last.waiting_on else ""
-    output.remark(f"run {last.id}: {last.state}{waits}{f': {reason}' if reason else ''}")
-    if not last.state.final:
-        how = "reactor inbox" if last.waiting_on in ASKS else f"reactor retry {last.id}"
-        output.remark(
-            f"it waits for a person: `{how}`, then `reactor serve`; `reactor explain {last.id}` says why"
-        )
-    elif last.state is not RunState.SUCCEEDED:
-        output.remark(
-            f"`reactor explain {last.id}` says why; `reactor retry {last.id}` and `reactor serve` go on"
-        )
+    say(f"run {last.id}: {last.state}{waits}{f': {reason}' if reason else ''}")
+    if last.state is RunState.SUCCEEDED:
+        return
+    why = f"`{typed(f'reactor explain {last.id}')}` says why"
+    retry, serve = typed(f"reactor retry {last.id}"), options.serve(last.server)
+    if last.state.final:
+        say(f"{why}; `{retry}` and `{serve}` go on")
+    else:
+        how = typed("reactor inbox") if last.waiting_on in ASKS else retry
+        say(f"it waits for a person: `{how}`, then `{serve}`; {why}")
 
 
-def _print_answer(last: Run, output: Output) -> None:
+def _print_answer(last: Run, options: Options) -> None:
     stage = last.stage(PROMPT)
     if last.state is not RunState.SUCCEEDED:
-        _conclude(last, output)
+        _conclude(last, options)
     elif stage.output is not None:
-        output.line(json.dumps(plain(stage.output), indent=2, ensure_ascii=False))
+        options.output.line(json.dumps(plain(stage.output), indent=2, ensure_ascii=False))
     else:
-        output.line(clean(stage.text))
+        options.output.line(clean(stage.text))

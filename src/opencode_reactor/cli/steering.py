@@ -52,7 +52,7 @@ def _check_retry(run: Run, stage: str) -> None:
 
 
 async def _tell(options: Options, store: Store, run: Run, command: Command) -> None:
-    idle = await served(store, run.server)
+    idle = await served(options, store, run.server)
     if options.output.json:
         options.output.emit("command", {**shapes.command(command), "served": not idle})
         return

@@ -32,7 +32,7 @@ def submit(options: Options, asked: Asked) -> None:
     entry = JournalEntry(JournalKind.SUBMITTED, f"submitted by {person()}", at=run.created)
 
     async def queued(store: Store) -> tuple[Run, str]:
-        return await store.add_run(run, [entry]), await served(store, run.server)
+        return await store.add_run(run, [entry]), await served(options, store, run.server)
 
     kept, idle = in_store(options, queued)
     if options.output.json:

@@ -200,7 +200,9 @@ class Watcher:
             self._reconnects += 1
             if directory is None:
                 self.state = WatchState.WAITING
-            _log.info(
+            # Once where somebody follows a run: until the server is back, nothing else is heard.
+            tell = _log.warning if directory is None and tries == 1 else _log.info
+            tell(
                 "stream lost",
                 server=self._client.url,
                 directory=directory,
