@@ -44,6 +44,7 @@ bench: $(STAMP) $(FETCHED_NEWEST) ## Measure speed beside peers; wants an idle m
 	@$(BIN)/python benchmarks/stage_latency.py
 	@$(BIN)/python benchmarks/stream.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/startup.py
 
 check: $(STAMP) ## Lint, format, types, layers
 	@$(BIN)/ruff check .

@@ -4,13 +4,13 @@ A unit is a tuple of statements that stand or fall together. A statement names i
 its parameters, and may say how many rows it must touch and what it means if it does not: so a compare-and-set
 and its answer travel together, and a driver may carry out many units in one commit. A later driver
 (PostgreSQL) brings its own connection, clock, placeholders and wake-up; nothing above this seam changes.
+Named tuples here: every command makes these classes as it starts, and frozen ones take five times as long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..errors import ReactorError
 
@@ -30,8 +30,7 @@ Rows: TypeAlias = list[list[Row]]
 """What a unit brought: for each of its statements the rows it returned."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(NamedTuple):
     """How many rows a statement must touch, and which error (with which words) it is if it does not."""
 
     rows: int
@@ -40,12 +39,11 @@ class Expect:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One named statement with its parameters."""
 
     name: str
-    params: Params = field(default_factory=dict[str, Value])
+    params: Params = {}  # noqa: RUF012  read only, as its type says
     expect: Expect | None = None
 
 

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from ..clock import Clock
@@ -38,8 +38,7 @@ _BETWEEN = 20
 """Milliseconds between two tries to open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a SQLite store is: an absolute path or `:memory:`. `patience` bounds the wait for locks, ms."""
 
     path: str

@@ -103,7 +103,7 @@ async def test_a_unit_brings_the_rows_of_each_of_its_statements(driver: SqliteDr
 async def test_a_unit_whose_expectation_fails_leaves_nothing_of_itself(driver: SqliteDriver) -> None:
     expect = Expect(1, Conflict, "nobody there", "look again")
     with pytest.raises(Conflict, match="nobody there") as caught:
-        await driver.write((lease_of("s1"), replace(standing("s2"), expect=expect)))
+        await driver.write((lease_of("s1"), standing("s2")._replace(expect=expect)))
     assert caught.value.remedy == "look again"
     assert await driver.read((standing("s1"),)) == [[]]
 
@@ -111,7 +111,7 @@ async def test_a_unit_whose_expectation_fails_leaves_nothing_of_itself(driver: S
 async def test_one_units_refusal_undoes_only_itself_within_a_group(driver: SqliteDriver) -> None:
     refused = Expect(7, Conflict, "no")
     group = [
-        driver.write((lease_of(f"s{n}"), replace(standing(f"s{n}"), expect=refused if n % 3 == 0 else None)))
+        driver.write((lease_of(f"s{n}"), standing(f"s{n}")._replace(expect=refused if n % 3 == 0 else None)))
         for n in range(60)
     ]
     outcomes = await asyncio.gather(*group, return_exceptions=True)
