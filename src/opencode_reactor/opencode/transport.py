@@ -27,7 +27,7 @@ _MAX_BODY = 256 * 1024 * 1024
 """A session's messages are answered in one piece and hold whole tool outputs."""
 _BODY_DEADLINE = 60.0
 _GATEWAY = frozenset({502, 503, 504})
-_REMEDY_DOWN = "Is it running? `opencode serve --port 4096` starts one; --server names another."
+_REMEDY_DOWN = "Is it running? `opencode serve --port N` starts one; --server names another."
 _REMEDY_STRANGE = "Is this the URL of an OpenCode server, with nothing but it behind?"
 
 

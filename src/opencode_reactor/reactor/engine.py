@@ -262,7 +262,8 @@ class Engine:
         except Conflict:
             self._queue.add(key)  # somebody was faster: look again at what they made of it
         except (Fenced, ReactorError) as error:
-            log.warning("will look again", key=str(key), error=str(error))
+            tell = log.info if key in self._tries else log.warning  # once: a server may be away for hours
+            tell("will look again", key=str(key), error=error.message)
             self._again(key)
         except Exception:
             # Ours to mend, and no reason to forget a run: the key comes back like any other.
