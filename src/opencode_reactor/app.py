@@ -30,7 +30,7 @@ from .pipeline.plan import Questions, Rule
 from .pipeline.policy import parse
 from .reactor.asks import AskPolicy
 from .reactor.attached import Attached, Charge
-from .reactor.engine import SWEEP_EVERY
+from .reactor.engine import BURST, SWEEP_EVERY
 from .reactor.submission import make_run, occasion_id
 from .reactor.together import first_of
 from .settings import ServerSettings, Settings
@@ -208,6 +208,7 @@ async def follow(store: Store, run_id: str, listener: Listener | None, until: Un
                 return run
             with anyio.move_on_after(SWEEP_EVERY):  # a hint may be lost; a look now and then is not
                 await stirred.wait()
+                await anyio.sleep(BURST)  # commits come in bursts, and while they do the stages need the time
     finally:
         unregister()
 
