@@ -5,7 +5,7 @@ calls one after the other (the floor), the reactor, and a loop that polls `/sess
 What drives runs in a process of its own; the scripted model and a listener on the server's event stream,
 which stamp the times, stay in this one. Run it on an idle machine: everything shares its processors.
 
-    python benchmarks/stage_latency.py [--version 1.1.65] [--stages 20] [--rounds 3]
+    python benchmarks/stage_latency.py [--version 1.1.65] [--stages 20] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _body(round_: Round, stage: int) -> dict[str, Any]:
 
 
 DRIVERS: dict[str, Callable[[Round], Awaitable[None]]] = {
-    "synchronous calls": synchronous,
+    "the synchronous calls": synchronous,
     "the reactor": reactor,
     f"a poll every {POLL_EVERY:g} s": polling,
 }
@@ -196,13 +196,17 @@ class Figures:
     idle_to_prompt: list[float] = field(default_factory=list[float])
     prompt_to_prompt: list[float] = field(default_factory=list[float])
     processor: list[float] = field(default_factory=list[float])
+    rounds: list[float] = field(default_factory=list[float])
+    """The median from prompt to prompt, of each round."""
 
     def add(self, stamps: Stamps, processor: float, stages: int) -> None:
         """Take one round."""
         prompted, idle = stamps.prompted, list(stamps.idle.values())
         if len(prompted) != stages:
             raise SystemExit(f"{stages} stages, but the model was prompted {len(prompted)} times")
-        self.prompt_to_prompt += _gaps(prompted, prompted[1:])
+        whole = _gaps(prompted, prompted[1:])
+        self.prompt_to_prompt += whole
+        self.rounds.append(statistics.median(whole))
         # The stream of one round may lack an idle (it was connecting): such a round has only the first kind.
         if len(idle) >= stages - 1:
             self.idle_to_prompt += _gaps(idle, prompted[1:])
@@ -252,23 +256,21 @@ class Benchmark:
         """Print the table and what follows from it."""
         print(f"OpenCode {self.version}: {self.stages} one-step stages, {self.rounds} rounds by turns, in ms")
         print(f"{'':22}{'idle to next prompt':>26}{'prompt to prompt':>28}{'processor':>12}")
-        print(
-            f"{'':22}" + f"{'median':>10}{'p90':>8}{'max':>8}" * 1 + f"{'median':>12}{'p90':>8}{'max':>8}",
-            end="",
-        )
-        print(f"{'a stage':>12}")
+        head = f"{'median':>10}{'p90':>8}{'max':>8}"
+        print(f"{'':22}{head}  {head}{'a stage':>12}")
         for name, figures in self.figures.items():
             idle, whole = _spread(figures.idle_to_prompt), _spread(figures.prompt_to_prompt)
             print(f"{name:22}{idle[0]:>10.1f}{idle[1]:>8.1f}{idle[2]:>8.1f}", end="")
             print(f"{whole[0]:>12.1f}{whole[1]:>8.1f}{whole[2]:>8.1f}", end="")
             print(f"{statistics.fmean(figures.processor):>12.1f}")
-        floor, *others = self.figures.items()
-        base = _spread(floor[1].prompt_to_prompt)
+        (floor, base), *others = self.figures.items()
         for name, figures in others:
-            median, p90, _ = _spread(figures.prompt_to_prompt)
+            # Round by round: what else the machine did then, it did to both.
+            added = [mine - plain for mine, plain in zip(figures.rounds, base.rounds, strict=True)]
+            ratios = [mine / plain for mine, plain in zip(figures.rounds, base.rounds, strict=True)]
             print(
-                f"{name} adds {median - base[0]:.1f} ms a stage to the {floor[0]} "
-                f"(p90 {p90 - base[1]:.1f} ms): {median / base[0]:.2f} times as long"
+                f"{name} adds {statistics.median(added):.1f} ms a stage to {floor} ({min(added):.1f} to "
+                f"{max(added):.1f} by round), {statistics.median(ratios):.2f} times as long"
             )
 
 
@@ -283,7 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="From a stage's end to the next stage's prompt.")
     parser.add_argument("--version", action="append", help=f"of OpenCode; again for another ({NEWEST})")
     parser.add_argument("--stages", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     if chosen.stages < 3 or chosen.rounds < 1:
         parser.error("at least 3 stages and 1 round")
