@@ -124,14 +124,14 @@ def test_prompt_is_no_success_without_an_answer_of_the_right_shape(terminal: Any
     assert "assistant_output" in done.err
 
 
-def test_prompt_is_no_success_where_a_permission_was_refused(terminal: Any) -> None:
-    terminal.live.configure(permission=ASKS)
-    terminal.configure('permissions = {bash = "deny"}')
+def test_prompt_is_no_success_where_a_rule_refused_a_tool_call(terminal: Any) -> None:
+    terminal.configure('permissions = {bash = {"*" = "ask", "rm *" = "deny"}, task = "allow"}')
     terminal.live.model.on("alpha", Calls(bash("rm -rf build")), Says("I was not allowed to."))
     done = terminal("prompt", "alpha")
     assert (done.code, done.out) == (1, "")
-    assert "bash: rm -rf build" in done.err
-    assert "Traceback" not in done.err
+    assert "refused: bash: rm -rf build (by a rule)" in done.err
+    run = re.findall(r"`reactor show -v (\w+)`", done.err)[0]
+    assert "I was not allowed to." in terminal("show", "-v", run).out
 
 
 # asks

@@ -12,22 +12,20 @@ import anyio
 from ..app import ASKS, Reactor, Until
 from ..clock import SystemClock
 from ..errors import PipelineError, ReactorError, UsageError
-from ..model.asks import Ask, AskKind, AskState, Reply
+from ..model.asks import Ask
 from ..model.runs import JournalEntry, Run, RunState
 from ..pipeline.definition import Pipeline
 from ..pipeline.loading import load
-from ..store import Store
 from .logs import configure_logs
-from .opened import in_store
 from .options import Options
 from .parser import Asked
 from .progress import Progress, progress
+from .refused import refused
 from .runs import stages_table
 from .shapes import plain
 from .stopping import Stopped, unless_stopped
 from .submit import inputs_of
 from .text import clean, one_line
-from .words import subject
 
 FAILED = 1
 WAITS_FOR_A_PERSON = 3
@@ -56,10 +54,9 @@ def prompt(options: Options, asked: Asked) -> int:
     last = _follow(options, asked, prompt_pipeline(asked), {"text": text})
     if last is None:
         return INTERRUPTED
-    refused = _refused(options, last) if last.state is RunState.SUCCEEDED else []
-    if refused:
-        # What was asked for was not all done, whatever the answer says.
-        options.output.remark(f"run {last.id}: no success, refused: {'; '.join(refused)}")
+    ended = last.state is RunState.SUCCEEDED
+    if ended and (what := refused(options, last, last.stage(PROMPT).attempts[-1])):
+        options.output.remark(f"run {last.id}: no success, refused: {'; '.join(what)}")
         options.output.remark(f"`{options.typed(f'reactor show -v {last.id}')}` has the answer")
         return FAILED
     if not options.output.json:
@@ -82,19 +79,6 @@ def prompt_pipeline(asked: Asked) -> Pipeline:
         option = error.place.rpartition(".")[2]
         place = f"--{option}" if option in {*names, "output"} else error.place
         raise UsageError(error.message, place=place, remedy=error.remedy) from error
-
-
-def _refused(options: Options, last: Run) -> list[str]:
-    """The permissions that were refused while the run went on, each with who did it."""
-
-    async def answered(store: Store) -> list[Ask]:
-        return await store.asks(run=last.id, states=(AskState.ANSWERED, AskState.CLOSED))
-
-    return [
-        f"{subject(ask)} ({ask.answered_by})"
-        for ask in in_store(options, answered)
-        if ask.kind is AskKind.PERMISSION and ask.reply is Reply.REJECT
-    ]
 
 
 def exit_code(last: Run) -> int:

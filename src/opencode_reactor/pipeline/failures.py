@@ -7,7 +7,7 @@ Recognition goes top-down, the first rule that holds wins. The rules come from t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import takewhile
@@ -16,6 +16,7 @@ from types import MappingProxyType
 from ..model.runs import Failure
 from ..model.sessions import (
     AssistantMessage,
+    Message,
     MessageError,
     ReasoningPart,
     Retrying,
@@ -129,6 +130,8 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 _NOT_FOUND = re.compile(r"\b(Model|Agent|Provider) not found\b|ProviderModelNotFoundError|ModelNotFoundError")
+# A tool's error where a rule says deny (1.1.65, 1.18.33); there is no other trace of it.
+_RULED_OUT = "has specified a rule which prevents you from using this specific tool call"
 _AUTH_STATUS = frozenset({401, 403})
 _TOO_LARGE = 413
 _BAD_REQUEST = 400
@@ -192,6 +195,12 @@ def _refused(message: AssistantMessage) -> list[ToolPart]:
     if message.finish != "tool-calls":
         return []
     return [p for p in message.parts if isinstance(p, ToolPart) and p.state is ToolState.ERROR]
+
+
+def ruled_out(messages: Iterable[Message]) -> list[ToolPart]:
+    """The tool calls that a rule refused without anybody being asked; the turn goes on after each."""
+    parts = (part for message in messages for part in message.parts if isinstance(part, ToolPart))
+    return [part for part in parts if part.state is ToolState.ERROR and _RULED_OUT in part.error]
 
 
 def _without_text(message: AssistantMessage) -> str:

@@ -16,6 +16,8 @@ from opencode_reactor.model.sessions import (
     Retrying,
     StepStartPart,
     TextPart,
+    ToolPart,
+    ToolState,
 )
 from opencode_reactor.opencode.messages import message_from_wire
 from opencode_reactor.pipeline.failures import (
@@ -26,6 +28,7 @@ from opencode_reactor.pipeline.failures import (
     recognise,
     recognise_retry,
     retry_after,
+    ruled_out,
 )
 from opencode_reactor.pipeline.plan import Answer, StagePlan
 
@@ -208,6 +211,18 @@ def test_missing_text_says_what_was_there_instead() -> None:
     found = recognise(messages[-1])
     assert found is not None
     assert found[1].startswith("the turn ended at a refused bash: The user rejected permission")
+
+
+@pytest.mark.parametrize("before", ["", "Error: "])
+def test_a_tool_call_that_a_rule_refused_is_told_from_one_that_failed(before: str) -> None:
+    text = (
+        f"{before}The user has specified a rule which prevents you from using this specific tool call. Here"
+    )
+    refused = ToolPart("prt_1", "ses_1", "msg_2", "bash", "call_1", ToolState.ERROR, error=text)
+    failed = replace(refused, error="exit 1")
+    printed = replace(refused, state=ToolState.COMPLETED, error="", output=text)
+    assert ruled_out([answer(parts=(failed, printed, refused))]) == [refused]
+    assert ruled_out(message for _, found in recorded("permission_reject") for message in found) == []
 
 
 WAITS: list[tuple[dict[str, str], int | None]] = [
