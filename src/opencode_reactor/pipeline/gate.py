@@ -174,7 +174,8 @@ class _Scale:
             self._found("completed", f"{last.id} is not completed", holds=False)
             return Quiet("the answer is not completed")
         failure = recognise(last)
-        self._found("completed", f"{last.id}, finish {last.finish}", holds=failure is None)
+        how = f"finish {last.finish}" if last.error is None else f"with {last.error.name}"
+        self._found("completed", f"{last.id}, {how}", holds=failure is None)
         if failure is None:
             return Quiet("the answer has no finish")
         complaint = "Your turn ended without an answer in text. Answer now, in text."
