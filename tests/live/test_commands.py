@@ -497,7 +497,8 @@ def test_a_server_that_cannot_be_had_is_named_with_what_to_do(terminal: Any) -> 
         said = refused(terminal, 4, *command, OPENCODE_SERVER_PASSWORD="wrong")
         assert terminal.live.url in said
         assert "PASSWORD" in said
-    assert "PASSWORD" in terminal("serve", OPENCODE_SERVER_PASSWORD="wrong").err
+    serving = terminal("serve", OPENCODE_SERVER_PASSWORD="wrong")
+    assert (serving.code, "PASSWORD" in serving.err, "Traceback" in serving.err) == (4, True, False)
     assert terminal("runs").err == "no runs\n"
 
 
