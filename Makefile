@@ -34,8 +34,14 @@ demo: $(STAMP) ## Run the sample pipeline on a real OpenCode server, offline
 
 test: $(STAMP) $(FETCHED_NEWEST) $(FETCHED_OLDEST) ## Run every test, those against the real servers included
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q
-	@$(BIN)/coverage report --skip-covered --skip-empty
+	@# Side by side: the live tests mostly wait for a server, the others keep the other processor busy.
+	@$(BIN)/coverage run -p -m pytest -q tests/live >.live.log 2>&1 & live=$$!; \
+	trap 'kill $$live 2>/dev/null' INT TERM; \
+	$(BIN)/coverage run -p -m pytest -q --ignore tests/live; others=$$?; \
+	echo "Waiting for the tests against the real servers (they write to .live.log) …"; \
+	wait $$live; live=$$?; cat .live.log; rm -f .live.log; \
+	$(BIN)/coverage combine -q; $(BIN)/coverage report --skip-covered --skip-empty; \
+	test $$others -eq 0 && test $$live -eq 0
 
 live: $(STAMP) $(FETCHED_NEWEST) $(FETCHED_OLDEST) ## Run the tests against the real servers alone
 	@$(BIN)/pytest -q tests/live
