@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -20,18 +21,22 @@ def two_stages(terminal: Any) -> str:
 def finished_by_the_daemon(terminal: Any, run: str) -> Run:
     """The run, driven to its end by a new `reactor serve`, which then stops as it should."""
     serving = terminal.start("serve")
+    serving.says("listening")
     last: Run = terminal.succeeded(run)
     assert serving.stop().code == 0
     return last
 
 
-@pytest.mark.parametrize("state", ["planned", "created", "sent", "running"])
-def test_a_run_that_was_killed_at_any_step_is_finished_by_the_daemon(terminal: Any, state: str) -> None:
-    terminal.live.model.on("alpha", Stalls("the first ", for_=1.5, then="stage"))
-    running = terminal.start("run", two_stages(terminal), "--format", "json")
-    attempt = running.emits("attempt.changed", state=state)
+# Milliseconds after the reactor begins to act: from before the first session to behind the first prompt.
+@pytest.mark.parametrize("later", [0, 20, 50, 90, 150])
+def test_a_run_that_was_killed_at_any_step_is_finished_by_the_daemon(terminal: Any, later: int) -> None:
+    terminal.live.model.on("alpha", Stalls("the first ", for_=1, then="stage"))
+    running = terminal.start("run", two_stages(terminal), "--format", "json", "-v")
+    run = running.emits("run.started")["run"]["id"]
+    running.says("listening")
+    time.sleep(later / 1000)  # the instant is what is tried
     assert running.stop(signal.SIGKILL).code == -signal.SIGKILL
-    last = finished_by_the_daemon(terminal, attempt["run"])
+    last = finished_by_the_daemon(terminal, run)
     assert [(s.text, len(s.attempts)) for s in last.stages] == [("the first stage", 1), ("Done.", 1)]
     assert (terminal.prompted("alpha"), terminal.prompted("beta")) == (1, 1)
 
@@ -58,11 +63,12 @@ def test_a_run_whose_turn_ended_while_nobody_lived_is_finished_by_the_daemon(ter
 
 
 def test_a_run_that_was_killed_between_its_stages_is_finished_by_the_daemon(terminal: Any) -> None:
+    terminal.live.model.on("beta", Stalls("the second ", for_=1, then="stage"))
     running = terminal.start("run", two_stages(terminal), "--format", "json")
     stage = running.emits("stage.changed", stage="one", state="succeeded")
     running.stop(signal.SIGKILL)
     last = finished_by_the_daemon(terminal, stage["run"])
-    assert [len(s.attempts) for s in last.stages] == [1, 1]
+    assert [(s.text, len(s.attempts)) for s in last.stages] == [("Done.", 1), ("the second stage", 1)]
     assert (terminal.prompted("alpha"), terminal.prompted("beta")) == (1, 1)
 
 
