@@ -100,14 +100,21 @@ async def _run(command: str, directory: str, deadline: float) -> CheckRan:
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb", 0) as pipe:
         try:
-            process = await anyio.open_process(
-                command, stdin=DEVNULL, stdout=theirs, stderr=STDOUT, cwd=directory, start_new_session=True
-            )
+            # Not to be cancelled between: a command that was begun and is nobody's would go on for ever.
+            with anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
+                    command,
+                    stdin=DEVNULL,
+                    stdout=theirs,
+                    stderr=STDOUT,
+                    cwd=directory,
+                    start_new_session=True,
+                )
+                transport, tail = await asyncio.get_running_loop().connect_read_pipe(_Tail, pipe)
         except OSError as error:
             return CheckRan(command, 127, f"cannot be run in {directory}: {error.strerror}")
         finally:
             os.close(theirs)
-        transport, tail = await asyncio.get_running_loop().connect_read_pipe(_Tail, pipe)
         code: int | None = None
         try:
             with anyio.move_on_after(deadline - anyio.current_time()):

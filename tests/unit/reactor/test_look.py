@@ -113,10 +113,10 @@ async def test_a_catalog_is_read_again_beside_the_stages_and_no_look_waits_for_i
     async with Client("http://server", transport=httpx.MockTransport(server)) as client:
         lookout = Lookout(client, store, clock, Random(1))
         await lookout.look(run, {})
-        clock.ahead = CATALOG_AGE - 1
+        clock.ahead = CATALOG_AGE - 10_000
         await lookout.freshen_catalogs({"/p"})
         assert server.asked["/agent"] == 2
-        clock.ahead += CATALOG_AGE - 1
+        clock.ahead += CATALOG_AGE - 10_000
         await lookout.look(run, {})
         assert server.asked["/agent"] == 2
         clock.ahead += CATALOG_AGE
