@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from io import FileIO
 from subprocess import DEVNULL, STDOUT
 
 import anyio
@@ -100,17 +101,7 @@ async def _run(command: str, directory: str, deadline: float) -> CheckRan:
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb", 0) as pipe:
         try:
-            # Not to be cancelled between: a command that was begun and is nobody's would go on for ever.
-            with anyio.CancelScope(shield=True):
-                process = await anyio.open_process(
-                    command,
-                    stdin=DEVNULL,
-                    stdout=theirs,
-                    stderr=STDOUT,
-                    cwd=directory,
-                    start_new_session=True,
-                )
-                transport, tail = await asyncio.get_running_loop().connect_read_pipe(_Tail, pipe)
+            process, transport, tail = await _begin(command, directory, theirs, pipe)
         except OSError as error:
             return CheckRan(command, 127, f"cannot be run in {directory}: {error.strerror}")
         finally:
@@ -123,6 +114,19 @@ async def _run(command: str, directory: str, deadline: float) -> CheckRan:
             await _end(process, tail)
             transport.close()
         return CheckRan(command, code, tail.text())
+
+
+async def _begin(
+    command: str, directory: str, theirs: int, ours: FileIO
+) -> tuple[Process, asyncio.ReadTransport, _Tail]:
+    """Start a command and listen to it. Not to be cancelled between: nobody would be there to end it."""
+    with anyio.CancelScope(shield=True):
+        process = await anyio.open_process(
+            command, stdin=DEVNULL, stdout=theirs, stderr=STDOUT, cwd=directory, start_new_session=True
+        )
+        transport, tail = await asyncio.get_running_loop().connect_read_pipe(_Tail, ours)
+        return process, transport, tail
+    raise AssertionError(command)  # for the type checker: nothing cancels a shielded scope
 
 
 async def _end(process: Process, tail: _Tail) -> None:
