@@ -164,8 +164,10 @@ async def test_kill_in_the_middle_of_writes_keeps_all_that_was_acknowledged(
         name, rev = (await asyncio.to_thread(writer.stdout.readline)).split()
         acknowledged[name] = int(rev)
     writer.kill()
-    # What was printed before the kill and not read yet was acknowledged as well.
-    rest, _ = await asyncio.to_thread(writer.communicate, timeout=60)
+    # What was printed before the kill and not read yet was acknowledged as well. By the same reader:
+    # `communicate` would begin behind what that one holds already, in the middle of a line.
+    rest = await asyncio.to_thread(writer.stdout.read)
+    await asyncio.to_thread(writer.communicate, timeout=60)
     for line in rest.splitlines()[:-1]:
         name, rev = line.split()
         acknowledged[name] = int(rev)
