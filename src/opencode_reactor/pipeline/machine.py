@@ -22,7 +22,6 @@ from ..model.runs import (
     JournalKind,
     Run,
     StageState,
-    TurnKind,
     WaitingOn,
 )
 from ..model.sessions import AssistantMessage, ModelRef, PermissionRule, Retrying
@@ -417,6 +416,3 @@ def _fail(draft: Draft, stage: StagePlan, attempt: Attempt, refuted: Refuted) ->
         draft.put(replace(attempt, state=A.CANCELLED, ended=draft.facts.now))
         return
     answer_failure(draft, stage, attempt, refuted)
-
-
-__all__ = ["EDGES", "TurnKind", "step"]

@@ -231,6 +231,3 @@ def _unknown(what: str, word: str, known: set[str]) -> str:
     near = get_close_matches(word, sorted(known), n=1)
     offer = f"did you mean {near[0]}?" if near else f"it has: {', '.join(sorted(known)[:10])}"
     return f"the server has no {what} {word}; {offer}"
-
-
-__all__ = ["answer_failure", "next_model", "over_budget", "unknown_words"]

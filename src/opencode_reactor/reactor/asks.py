@@ -1,7 +1,7 @@
 """Asks as workflow states: found in the server's lists, kept in the store, answered, delivered.
 
 The same key serves an event, a resync, an answer and an expiry: `reconcile` looks at one directory and brings
-store and server together. Every ask passes `_admit`, and with it policy, before anybody else can answer it.
+store and server together. Every ask passes `admit`, and with it policy, before anybody else can answer it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from ..clock import Clock
 from ..errors import BadAnswer, NotFound, Refused
 from ..model.ask_ids import ask_id
 from ..model.asks import Ask, AskKind, AskState, Closed, Reply
@@ -103,14 +102,12 @@ class AskKeeper:
         lease: LeaseKeeper,
         tree: SessionTree,
         policy: AskPolicy,
-        clock: Clock,
     ) -> None:
         self._client = client
         self._store = store
         self._lease = lease
         self._tree = tree
         self.policy = policy
-        self._clock = clock
         self.hearing = Hearing()
 
     async def reconcile(self, directory: str, owner_of: OwnerOf) -> Reconciled:
@@ -122,7 +119,7 @@ class AskKeeper:
         changed: set[str] = set()
         for request in live.values():
             if request.id not in known:
-                ask = await self._admit(request, directory, owner_of)
+                ask = await self.admit(request, directory, owner_of)
                 known[request.id] = ask
                 changed.add(ask.run)
         waiting: list[Ask] = []
@@ -134,10 +131,6 @@ class AskKeeper:
                 changed.add(settled.run)
         expiries = [a.expires for a in waiting if a.expires is not None]
         return Reconciled(frozenset(changed - {""}), min(expiries, default=None), len(waiting))
-
-    async def admit(self, request: Request, directory: str, owner_of: OwnerOf) -> Ask:
-        """The stored ask of a request, policy applied: what a handler's answer is given to."""
-        return await self._admit(request, directory, owner_of)
 
     async def _look(self, directory: str) -> _Lists:
         at = self._store.now()
@@ -175,7 +168,8 @@ class AskKeeper:
             and not self.hearing.answered(ask.request)
         }
 
-    async def _admit(self, request: Request, directory: str, owner_of: OwnerOf) -> Ask:
+    async def admit(self, request: Request, directory: str, owner_of: OwnerOf) -> Ask:
+        """The stored ask of a request, policy applied: what a handler's answer is given to."""
         root = await self._tree.root(directory, request.session)
         owner = await owner_of(root)
         ask = self._describe(request, directory, root, owner)

@@ -63,8 +63,6 @@ class Attached:
         self._starter = starter
         self._clock = clock
         self._random = random
-        self.watcher: Watcher | None = None
-        self.driving = False
 
     async def run(self) -> None:
         """Care for the server until cancelled. Raises LoginRefused and UnsupportedVersion."""
@@ -74,14 +72,11 @@ class Attached:
                 await lease.hold(lambda: self._care(lease))
             except BaseExceptionGroup as failures:
                 raise first_of(failures) from failures
-            finally:
-                self.driving = False
 
     async def _care(self, lease: LeaseKeeper) -> None:
         """Everything for one term of the lease, built anew each time: only the store is carried over."""
-        self.driving = True
         tree = SessionTree(self._client)
-        asks = AskKeeper(self._client, self._store, lease, tree, self._charge.policy, self._clock)
+        asks = AskKeeper(self._client, self._store, lease, tree, self._charge.policy)
         around = Surroundings(self._client, self._store, lease, tree, asks, self._clock, self._random)
         engine = Engine(around, self._charge.concurrency)
         actions = EngineActions(self._client, self._store, lease, asks, engine, self._starter)
@@ -111,7 +106,6 @@ class Attached:
             clock=self._clock,
             random=self._random,
         )
-        self.watcher = watcher
         engine.watch, engine.unwatch = watcher.watch, self._unwatch(watcher)
         for directory in self._charge.directories:
             watcher.watch(directory)

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from opencode_reactor.clock import SystemClock
 from opencode_reactor.errors import Conflict, Fenced, Unreachable
 from opencode_reactor.model.ask_ids import ask_id
 from opencode_reactor.model.asks import Ask, AskKind, AskState, Closed, Reply
@@ -42,7 +41,7 @@ class Asking:
 
     @property
     def keeper(self) -> AskKeeper:
-        return AskKeeper(self.client, self.store, self.lease, self.tree, self.policy, SystemClock())
+        return AskKeeper(self.client, self.store, self.lease, self.tree, self.policy)
 
     async def owner_of(self, root: str) -> Owner | None:
         plan = self.policy.below(Plan("p", (self.stage,)))

@@ -61,7 +61,7 @@ class Driving:
         """An engine that knows nothing but the store, as after a restart."""
         clock, random = SystemClock(), Random(1)
         tree = SessionTree(self.client)
-        asks = AskKeeper(self.client, self.store, self.lease, tree, self.policy, clock)
+        asks = AskKeeper(self.client, self.store, self.lease, tree, self.policy)
         around = Surroundings(self.client, self.store, self.lease, tree, asks, clock, random)
         self.engine = Engine(around, self.concurrency)
         self.engine.watch = self.watched.append
